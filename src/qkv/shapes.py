@@ -1,0 +1,60 @@
+"""The alphabet of axes and the named tensor types.
+
+B batch · T query or target length · S key or source length · H heads · D head width · C model width ·
+F feed-forward width · V vocabulary · L layers · N real (unpadded) tokens · R rows of a decoding step
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Self
+
+import torch
+from torch import Tensor
+
+Ids = Annotated[Tensor, "B T int64"]
+Keep = Annotated[Tensor, "B S bool, True = real token"]
+Mask = Annotated[Tensor, "B 1 T S bool, True = may look"]
+States = Annotated[Tensor, "B T C"]
+Heads = Annotated[Tensor, "B H T D"]
+Bias = Annotated[Tensor, "1 H T S added to scores"]
+Maps = Annotated[Tensor, "B H T S rows sum to 1"]
+Logits = Annotated[Tensor, "B T V"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step of training or decoding sees: right-padded ids and who is real.
+
+    A source (B, S) with its keep, and where there is one a target (B, T), ending in <eos> and without a start
+    token: the model shifts it right itself, because families start differently (<bos>, <pad>).
+    `index` says which examples of the corpus these rows are.
+    """
+
+    source: Tensor
+    keep: Tensor
+    target: Tensor | None = None
+    target_keep: Tensor | None = None
+    index: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.source.shape[0]
+
+    @property
+    def target_tokens(self) -> int:
+        return 0 if self.target_keep is None else int(self.target_keep.sum())
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(
+            self, **{n: None if t is None else t.to(*args, **kwargs) for n, t in moved.items()}
+        )
+
+
+def pad(rows: list[list[int]], pad_id: int, multiple: int = 1) -> tuple[Tensor, Tensor]:
+    """Right-pad rows of ids to one length, rounded up to a multiple.  Returns ids (B, S) and keep (B, S)."""
+    longest = max((len(r) for r in rows), default=1) or 1
+    S = -(-longest // multiple) * multiple
+    ids = torch.full((len(rows), S), pad_id, dtype=torch.long)
+    lengths = torch.tensor([len(r) for r in rows])
+    keep = torch.arange(S) < lengths[:, None]
+    ids[keep] = torch.tensor([i for r in rows for i in r], dtype=torch.long)
+    return ids, keep
