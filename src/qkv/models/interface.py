@@ -1,0 +1,74 @@
+"""What training and decoding may ask of a model.  Search, measurement and the page know nothing else."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+from torch import Tensor
+
+from ..shapes import Batch, Ids, Keep, Logits, States
+
+
+@dataclass(frozen=True)
+class Memory:
+    """An encoded source: one state per token, who is real, and one vector for the whole sentence."""
+
+    states: States  # (B, S, C)
+    keep: Keep  # (B, S)
+    summary: Tensor  # (B, C): an RNN's last state; the mean of a Transformer's states
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Everything a token loss needs, before the largest product of the step is computed.
+
+    logits (N, V) = states @ weight.T + bias, over the N real target tokens of the batch only."""
+
+    states: Tensor  # (N, C)
+    weight: Tensor  # (V, C)
+    bias: Tensor | None  # (V)
+    labels: Tensor  # (N) int64
+
+
+class State(Protocol):
+    """What a model remembers between two steps of decoding.  An argument and a result, never an attribute."""
+
+    def reorder(self, rows: Tensor) -> Self:
+        """The state whose row r is this state's row rows[r].  rows (R') int64; repeats are allowed."""
+        ...
+
+
+class Steps(Protocol):
+    """What search asks of a model; RNN, Transformer and a test's fake all answer."""
+
+    start_id: int
+    eos_id: int
+    pad_id: int
+    max_positions: int | None  # longest target the model can hold; None: no limit
+
+    def start(self, batch: Batch) -> Any:
+        """Encode the sources and return the state before the first token, one row per source."""
+        ...
+
+    def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Feed one token per row: ids (R) -> logits (R, V) of the next token, and the state after it."""
+        ...
+
+
+class Seq2Seq(Steps, Protocol):
+    """A model that reads a source and writes a target."""
+
+    def encode(self, batch: Batch) -> Memory: ...
+
+    def logits(self, batch: Batch) -> Logits:
+        """Teacher-forced logits (B, T, V) of every target position, padding included."""
+        ...
+
+    def loss_inputs(
+        self, batch: Batch, *, forcing: float = 1.0, rng: Any | None = None
+    ) -> Predictions:
+        """The N real target tokens as states and labels.  forcing: the share of target tokens that are
+        fed from the data; the rest are the model's own guesses (Bengio et al. 2015)."""
+        ...
+
+
+__all__ = ["Batch", "Ids", "Memory", "Predictions", "Seq2Seq", "State", "Steps"]
