@@ -1,0 +1,1 @@
+"""The parts every family is built from: tensors in, tensors out.  Nothing here knows a family's name."""

@@ -1,0 +1,131 @@
+"""Attention: score -> restrict -> normalise -> sum (Bahdanau et al. 2015; Vaswani et al. 2017, section 3.2)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..shapes import Bias, Heads, Maps, States
+from . import kernels
+from .dropout import Dropout
+from .patterns import Allowed
+from .scores import Additive, General, Score, unit
+
+Probe = Callable[[Maps], None]
+
+
+def attend(
+    q: Heads, k: Heads, v: Heads, allowed: Allowed, *, bias: Bias | None = None, scale: float
+) -> Heads:
+    """softmax(scale · q kᵀ + bias) v, over the pairs that are allowed.
+
+    q (B, H, T, D); k, v (B, H, S, D), or fewer heads that divide H (grouped-query attention, Ainslie et al. 2023)
+    -> (B, H, T, D).  A row that may look at nothing gives zeros."""
+    k, v = spread(k, q.shape[1]), spread(v, q.shape[1])
+    return kernels.fused(q, k, v, allowed, bias=bias, scale=scale)
+
+
+def weigh(q: Heads, k: Heads, allowed: Allowed, *, bias: Bias | None = None, scale: float) -> Maps:
+    """The weights `attend` sums with: (B, H, T, S), rows sum to 1, or to 0 where nothing may be seen."""
+    k = spread(k, q.shape[1])
+    return kernels.softmax(kernels.scores(q, k, bias=bias, scale=scale), allowed.dense())
+
+
+def spread(x: Heads, n_heads: int) -> Heads:
+    """Share each of few key heads among several query heads: (B, Hkv, S, D) -> (B, H, S, D)."""
+    return x if x.shape[1] == n_heads else x.repeat_interleave(n_heads // x.shape[1], dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionConfig:
+    d_model: int
+    n_heads: int
+    n_kv_heads: int | None = None  # None: n_heads.  Fewer: grouped-query attention
+    d_head: int | None = None  # None: d_model / n_heads
+    d_memory: int | None = None  # width of what is looked at; None: d_model
+    bias: bool = True
+    score: Score = "scaled"
+    scale: float | None = None  # None: D ** -0.5.  T5 and its kin: 1.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.d_head is None and self.d_model % self.n_heads:
+            raise ConfigError(
+                f"d_model {self.d_model} does not divide into {self.n_heads} heads",
+                fix="change one or give d_head",
+                code="QKV-013",
+            )
+        if self.n_heads % self.kv_heads:
+            raise ConfigError(
+                f"{self.n_heads} heads do not share {self.kv_heads} key heads evenly",
+                fix="n_kv_heads must divide n_heads",
+                code="QKV-013",
+            )
+
+    @property
+    def head_width(self) -> int:
+        return self.d_head or self.d_model // self.n_heads
+
+    @property
+    def kv_heads(self) -> int:
+        return self.n_kv_heads or self.n_heads
+
+
+class Attention(nn.Module):
+    """Multi-head attention over a memory, which may be the sequence itself.
+
+    `keys` and `forward` are apart because a memory's keys and values are made once and used at every step.
+    `probe`, when set by `qkv.record`, is handed the weights; the answer does not change."""
+
+    def __init__(self, config: AttentionConfig) -> None:
+        super().__init__()
+        C, D, H, Hkv = config.d_model, config.head_width, config.n_heads, config.kv_heads
+        S = config.d_memory or C
+        self.q = nn.Linear(C, H * D, bias=config.bias)
+        self.k = nn.Linear(S, Hkv * D, bias=config.bias)
+        self.v = nn.Linear(S, Hkv * D, bias=config.bias)
+        self.o = nn.Linear(H * D, C, bias=config.bias)
+        self.n_heads, self.n_kv_heads, self.d_head, self.kind = H, Hkv, D, config.score
+        self.scale = {"dot": 1.0, "cosine": 1.0}.get(config.score, D**-0.5)
+        self.scale = config.scale if config.scale is not None else self.scale
+        self.score = {"general": General, "additive": Additive}.get(config.score)
+        self.score = self.score(H, D) if self.score else None
+        self.sharpness = nn.Parameter(torch.tensor(D**0.5)) if config.score == "cosine" else None
+        self.dropout = Dropout(config.dropout)
+        self.probe: Probe | None = None
+
+    def keys(self, memory: States) -> tuple[Heads, Heads]:
+        """(B, S, C) -> k and v, each (B, Hkv, S, D)."""
+        k = self.k(memory).unflatten(-1, (self.n_kv_heads, -1)).transpose(1, 2)
+        v = self.v(memory).unflatten(-1, (self.n_kv_heads, -1)).transpose(1, 2)
+        return (unit(k) if self.kind == "cosine" else k), v
+
+    def queries(self, x: States) -> Heads:
+        """(B, T, C) -> q (B, H, T, D), changed so that the score is a dot product."""
+        q = self.q(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        if self.sharpness is not None:
+            return unit(q) * self.sharpness
+        return self.score(q) if isinstance(self.score, General) else q
+
+    def weights(self, q: Heads, k: Heads, allowed: Allowed, bias: Bias | None) -> Maps:
+        """(B, H, T, S): the definition of what this layer looks at."""
+        if isinstance(self.score, Additive):
+            added = self.score(q, spread(k, self.n_heads))
+            return kernels.softmax(added if bias is None else added + bias, allowed.dense())
+        return weigh(q, k, allowed, bias=bias, scale=self.scale)
+
+    def forward(
+        self, q: Heads, k: Heads, v: Heads, allowed: Allowed, *, bias: Bias | None = None
+    ) -> States:
+        """Queries (B, H, T, D) over keys and values (B, Hkv, S, D) -> (B, T, C)."""
+        if self.probe is not None:
+            with torch.no_grad():
+                self.probe(self.weights(q, k, allowed, bias))
+        if self.kind == "additive" or (self.training and self.dropout.p):
+            y = self.dropout(self.weights(q, k, allowed, bias)) @ spread(v, self.n_heads)
+        else:
+            y = attend(q, k, v, allowed, bias=bias, scale=self.scale)
+        merged: Tensor = self.o(y.transpose(1, 2).flatten(-2))  # (B, H, T, D) -> (B, T, C)
+        return merged

@@ -1,0 +1,87 @@
+"""Dropout whose randomness is an argument of the step, not of the process.
+
+Inside `with noise(seed, step):` every mask is a pure function of (seed, step, call order): a resumed run draws what the
+uninterrupted one drew.  On a CPU the masks come from numpy's SFC64, one byte per number: about ten times cheaper than
+`bernoulli_` (docs/diary.md), with p rounded to a multiple of 1/256 and the scale corrected for it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+_source: ContextVar["Noise | None"] = ContextVar("noise", default=None)
+
+
+class Noise:
+    """A stream of random bytes keyed by whole numbers."""
+
+    def __init__(self, *key: int) -> None:
+        self.key = key
+        self.bits = np.random.SFC64(np.random.SeedSequence(key))
+        self.generators: dict[torch.device, torch.Generator] = {}
+
+    def bytes(self, n: int, device: torch.device) -> Tensor:
+        """(n) uint8, uniform on 0 … 255."""
+        if device.type == "cpu":
+            return torch.from_numpy(self.bits.random_raw(-(-n // 8)).view(np.uint8)[:n])
+        if device not in self.generators:
+            seed = int(np.random.SeedSequence(self.key).generate_state(1, np.uint64)[0] >> 1)
+            self.generators[device] = torch.Generator(device).manual_seed(seed)
+        return torch.empty(n, dtype=torch.uint8, device=device).random_(
+            generator=self.generators[device]
+        )
+
+
+@contextmanager
+def noise(*key: int) -> Iterator[None]:
+    """Everything random inside a forward pass is drawn from this key, e.g. (seed, step, micro-batch)."""
+    token = _source.set(Noise(*key))
+    try:
+        yield
+    finally:
+        _source.reset(token)
+
+
+class _Drop(torch.autograd.Function):
+    """x · kept · scale; remembers one byte per number, forward and backward."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, kept: Tensor, scale: float) -> Tensor:  # type: ignore[no-untyped-def,override]
+        ctx.save_for_backward(kept)
+        ctx.scale = scale
+        return torch.where(kept, x * scale, 0)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def,override]
+        (kept,) = ctx.saved_tensors
+        return torch.where(kept, grad * ctx.scale, 0), None, None
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """x with a share p of its numbers set to 0 and the others divided by 1 - p (Srivastava et al. 2014).
+
+    Outside `noise(...)` the mask comes from torch's own generator."""
+    source = _source.get()
+    if source is None:
+        return torch.nn.functional.dropout(x, p)
+    cut = round(p * 256)
+    kept = (source.bytes(x.numel(), x.device) >= cut).view(x.shape)
+    dropped: Tensor = _Drop.apply(x, kept, 256 / (256 - cut))
+    return dropped
+
+
+class Dropout(nn.Module):
+    """`dropout` while training, the identity otherwise."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.p) if self.training and self.p else x
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

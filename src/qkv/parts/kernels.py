@@ -1,0 +1,43 @@
+"""Normalise and sum: the definition, and the fast paths that must equal it.
+
+A row that may look at nothing gives zeros and finite gradients on every path."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..shapes import Bias, Heads, Maps, Mask
+from .patterns import Allowed
+
+
+def softmax(scores: Tensor, mask: Mask) -> Maps:
+    """Softmax over the keys that may be seen; a row with none is all zeros.
+
+    Masked scores are replaced, not added to, so that no content of a masked key reaches the answer."""
+    scores = scores.masked_fill(~mask, -torch.inf)
+    top = scores.detach().amax(-1, keepdim=True)
+    lifted = (scores - top.masked_fill(top == -torch.inf, 0.0)).exp()
+    total = lifted.sum(-1, keepdim=True)
+    return lifted / total.masked_fill(total == 0, 1.0)
+
+
+def scores(q: Heads, k: Heads, *, bias: Bias | None, scale: float) -> Tensor:
+    """scale · q kᵀ + bias: (B, H, T, D) and (B, H, S, D) -> (B, H, T, S)."""
+    s = q @ k.transpose(-1, -2) * scale
+    return s if bias is None else s + bias
+
+
+def dense(
+    q: Heads, k: Heads, v: Heads, allowed: Allowed, *, bias: Bias | None = None, scale: float
+) -> Heads:
+    """The definition: softmax(scale · q kᵀ + bias) v over allowed pairs.  The slow twin of `fused`."""
+    return softmax(scores(q, k, bias=bias, scale=scale), allowed.dense()) @ v
+
+
+def fused(
+    q: Heads, k: Heads, v: Heads, allowed: Allowed, *, bias: Bias | None = None, scale: float
+) -> Heads:
+    """The same in one kernel that never stores the (T, S) weights (Dao et al. 2022)."""
+    added = allowed.added(q.dtype)
+    added = added if bias is None else added + bias
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=scale)
