@@ -1,0 +1,50 @@
+"""One short file per family; `build` assembles a net from its configuration."""
+
+from typing import Any
+
+from torch import nn
+
+from ..config import from_dict, to_dict
+from ..errors import ConfigError, did_you_mean
+from . import rnn, transformer
+
+FAMILIES = {"rnn": rnn, "transformer": transformer}
+CONFIGS: dict[str, Any] = {
+    "rnn": rnn.RnnConfig,
+    "transformer": transformer.TransformerConfig,
+}
+
+
+def configure(values: dict[str, Any], *, place: object = "", at: str = "model.") -> Any:
+    """{"family": "rnn", "size": "tiny", "cell": "gru", …} -> the family's frozen configuration."""
+    values = dict(values)
+    family = values.pop("family", "transformer")
+    if family not in FAMILIES:
+        raise ConfigError(
+            f"unknown family {family!r}",
+            place=place,
+            fix=did_you_mean(str(family), FAMILIES),
+            code="QKV-055",
+        )
+    sizes: dict[str, dict[str, Any]] = FAMILIES[family].SIZES  # type: ignore[attr-defined]
+    size = values.pop("size", None)
+    if size is not None and size not in sizes:
+        raise ConfigError(
+            f"{at}size = {size!r} is unknown", place=place, fix=did_you_mean(str(size), sizes)
+        )
+    return from_dict(CONFIGS[family], sizes.get(size, {}) | values, place=place, at=at)
+
+
+def family_of(config: Any) -> str:
+    return next(name for name, cls in CONFIGS.items() if isinstance(config, cls))
+
+
+def describe(config: Any) -> dict[str, Any]:
+    """The inverse of `configure`, without sizes: what a model folder's config.json keeps."""
+    return {"family": family_of(config)} | to_dict(config)
+
+
+def build(config: Any) -> nn.Module:
+    """A fresh net with random weights."""
+    net: nn.Module = FAMILIES[family_of(config)].build(config)  # type: ignore[attr-defined]
+    return net

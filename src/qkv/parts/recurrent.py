@@ -119,3 +119,16 @@ class Recurrent(nn.Module):
             states[t] = hidden.h
         kept = torch.stack(states, dim=1) * keep[..., None]
         return kept, hidden.h
+
+
+def in_sixteens(layer: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """Run a layer on rows padded to a multiple of 16 and drop the padding: where the products of a step have one
+    row per sentence, a matrix kernel chosen by their number would change last bits (law 2).  Not while training."""
+    rows = inputs[0].shape[0]
+    extra = -rows % 16
+    if layer.training or not extra:
+        out = layer(*inputs)
+        return out if isinstance(out, tuple) else (out,)
+    padded = [torch.cat([x, x[:1].expand(extra, *x.shape[1:])]) for x in inputs]
+    out = layer(*padded)
+    return tuple(y[:rows] for y in (out if isinstance(out, tuple) else (out,)))
