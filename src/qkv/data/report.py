@@ -1,0 +1,143 @@
+"""What became of every line of a corpus: used, or skipped for a reason, at a place.
+
+    lines = used + sum(skipped)
+
+A run of neighbouring lines with one reason is one entry, so ten million empty lines cost nothing; entries beyond a few
+megabytes wait in an unnamed temporary file until `lines()` hands them to whoever stores `skipped.jsonl`."""
+
+import json
+import tempfile
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ..messages import t
+
+REASONS = {
+    "header": "머리줄",
+    "filtered": "where 조건에 맞지 않음",
+    "empty line": "빈 줄",
+    "empty source": "원문이 비어 있음",
+    "empty target": "번역문이 비어 있음",
+    "missing column": "열이 모자람",
+    "NUL character": "NUL 문자가 있음",
+    "long line": "한 줄이 1 MiB를 넘음",
+    "long text": "max_chars보다 긴 글",
+    "too many tokens": "max_tokens보다 긴 글",
+    "no tokens": "토큰이 하나도 나오지 않음",
+    "not encodable": "토크나이저가 처리하지 못함",
+}
+IN_MEMORY = 4 << 20  # bytes of entries before they move to a temporary file
+EXAMPLES = 3  # places per reason that a summary shows
+
+
+class Pair(NamedTuple):
+    """One example: two sides of text and where it was read ("file:line")."""
+
+    source: str
+    target: str
+    place: str
+
+
+class Skip(NamedTuple):
+    """Lines `line` to `last` of a file were left out for one reason."""
+
+    file: str
+    line: int
+    last: int
+    reason: str
+
+    def json(self) -> str:
+        to = {"to": self.last} if self.last > self.line else {}
+        entry = {"file": self.file, "line": self.line, **to, "reason": self.reason}
+        return json.dumps(entry, ensure_ascii=False)
+
+
+class SkipReport:
+    """Counts what a reader reads, uses and skips; `read == used + sum(skipped.values())` between any two lines."""
+
+    def __init__(self) -> None:
+        self.read = 0
+        self.used = 0
+        self.replaced = 0  # lines used with U+FFFD in place of bad bytes
+        self.skipped: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+        self._run: Skip | None = None
+        self._spool = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+        weakref.finalize(self, self._spool.close)
+
+    def use(self) -> None:
+        self.read += 1
+        self.used += 1
+
+    def skip(self, file: str, line: int, reason: str) -> None:
+        """This line was read and is not used."""
+        self.read += 1
+        self._count(file, line, reason)
+
+    def drop(self, place: str, reason: str) -> None:
+        """A pair that counted as used turns out unusable later on, by its token count for instance."""
+        file, _, line = place.rpartition(":")
+        self.used -= 1
+        self._count(file, int(line), reason)
+
+    def _count(self, file: str, line: int, reason: str) -> None:
+        self.skipped[reason] += 1
+        run = self._run
+        if run and run.last + 1 == line and run.reason == reason and run.file == file:
+            self._run = run._replace(last=line)
+            return
+        if len(places := self.examples.setdefault(reason, [])) < EXAMPLES:
+            places.append(f"{file}:{line}")
+        self._flush()
+        self._run = Skip(file, line, line, reason)
+
+    def _flush(self) -> None:
+        if self._run:
+            self._spool.write(self._run.json().encode() + b"\n")
+        self._run = None
+
+    def lines(self) -> Iterator[str]:
+        """Every entry as one JSON line: {"file", "line", "to" where a run is longer than one, "reason"}."""
+        self._flush()
+        self._spool.seek(0)
+        try:
+            for raw in self._spool:
+                yield raw.decode().rstrip("\n")
+        finally:
+            self._spool.seek(0, 2)
+
+    def places(self) -> Iterator[tuple[str, int, str]]:
+        """Every skipped line, one by one: (file, line, reason)."""
+        for entry in map(json.loads, self.lines()):
+            for line in range(entry["line"], entry.get("to", entry["line"]) + 1):
+                yield entry["file"], line, entry["reason"]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "lines": self.read,
+            "used": self.used,
+            "replaced": self.replaced,
+            "skipped": dict(sorted(self.skipped.items())),
+            "examples": {k: list(v) for k, v in sorted(self.examples.items())},
+        }
+
+    def summary(self) -> str:
+        """One line of totals and one per reason, in the current language."""
+        out = [
+            t(
+                f"{self.read:,} lines: {self.used:,} used, {self.read - self.used:,} skipped",
+                f"{self.read:,}줄 가운데 {self.used:,}줄 사용, {self.read - self.used:,}줄 건너뜀",
+            )
+        ]
+        for reason, n in self.skipped.most_common():
+            name = t(reason, REASONS.get(reason, reason))
+            first = t("first", "처음")
+            out.append(f"  {n:>9,}  {name} ({first}: {', '.join(self.examples[reason])})")
+        if self.replaced:
+            named = t(
+                "used with bad bytes replaced by U+FFFD", "잘못된 바이트를 U+FFFD로 바꾸어 사용"
+            )
+            out.append(f"  {self.replaced:>9,}  {named}")
+        return "\n".join(out)

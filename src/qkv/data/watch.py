@@ -1,0 +1,71 @@
+"""Is this corpus still what it was, and does the dev set occur in the training set?"""
+
+import os
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b, sha256
+from typing import Any
+
+from ..errors import DataError
+from .lines import open_file
+from .report import Pair
+from .sources import PairSource
+
+WHOLE = 64 << 20  # files up to this size are hashed whole, larger ones at both ends
+END = 1 << 20
+
+
+def fingerprint(path: str) -> dict[str, Any]:
+    """Size, time of change and sha256 of a file (of its first and last MiB beyond 64 MiB).  Raises MissingError."""
+    with open_file(path) as file:
+        stat = os.fstat(file.fileno())
+        whole = stat.st_size <= WHOLE
+        digest = sha256()
+        if whole:
+            while chunk := file.read(END):
+                digest.update(chunk)
+        else:
+            digest.update(file.read(END))
+            file.seek(-END, os.SEEK_END)
+            digest.update(file.read(END))
+    return {
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "sha256": digest.hexdigest(),
+        "whole": whole,
+    }
+
+
+def fingerprints(sources: Iterable[PairSource]) -> dict[str, dict[str, Any]]:
+    return {path: fingerprint(path) for source in sources for path in source.paths}
+
+
+def check_unchanged(known: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises DataError QKV-035 for a file that differs from its fingerprint, MissingError for one that is gone.
+
+    A file hashed whole may have a new time (copied, touched); one too large for that may not."""
+    for path, was in known.items():
+        now = fingerprint(path)
+        same = now["size"] == was["size"] and now["sha256"] == was["sha256"]
+        if same and (now["whole"] or now["mtime_ns"] == was["mtime_ns"]):
+            continue
+        what = f"{was['size']:,} bytes then, {now['size']:,} now"
+        if now["size"] == was["size"]:
+            what = "other content" if now["sha256"] != was["sha256"] else "a newer time"
+        raise DataError(
+            f"the file changed since this run began ({what})",
+            place=path,
+            fix="restore it, or start a new run",
+            code="QKV-035",
+        )
+
+
+def overlap(train: Iterable[Pair], dev: Iterable[Pair]) -> int:
+    """How many pairs of dev occur, both sides exactly, in train.  Holds 16 bytes per pair of train."""
+
+    def key(pair: Pair) -> bytes:
+        return blake2b(
+            f"{pair.source}\0{pair.target}".encode(errors="replace"), digest_size=16
+        ).digest()
+
+    seen = {key(pair) for pair in train}
+    return sum(key(pair) in seen for pair in dev)
