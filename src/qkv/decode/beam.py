@@ -1,0 +1,224 @@
+"""Beam search with per-source ends, an exact early stop, and rows that leave as their source finishes.
+
+A step ranks the continuations of a source's live hypotheses by summed log-probability (equal ones: better
+parent first, then lower id).  Those among the `beam` best that end in <eos> are finished; the `beam` best that
+do not end live on.  A source is done when `beam` hypotheses are finished, at its limit, when nothing is possible,
+or when its n-th best answer cannot be beaten any more.
+
+The bound: log-probabilities only fall and lp(length) = ((5 + length) / 6) ** alpha only grows, so with s <= 0 the
+score of the best live hypothesis, limit L, and a coverage penalty <= 0, whatever comes has at most
+
+    s / lp(L)
+
+and a source whose n-th best finished answer has that much is done: n-best lists are as without stopping."""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from .answer import Hypothesis, length_penalty
+from .rows import Flags, Floats, Ints, Task, padded, top
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The best continuations of n sources, best first: all (n, M), M <= 2 x beam."""
+
+    value: Floats  # summed log-probability; -inf: not possible
+    logp: Floats  # of the last token alone
+    token: Ints
+    parent: Ints  # row of the hypothesis it continues
+
+    def columns(self, order: Ints) -> "Candidates":
+        return Candidates(
+            np.take_along_axis(self.value, order, 1),
+            np.take_along_axis(self.logp, order, 1),
+            np.take_along_axis(self.token, order, 1),
+            np.take_along_axis(self.parent, order, 1),
+        )
+
+    def of(self, sources: Flags) -> "Candidates":
+        """These sources only, as narrow as the one with the most live hypotheses."""
+        wide = int((self.value[sources] > -np.inf).sum(1).max())
+        value, logp = self.value[sources, :wide], self.logp[sources, :wide]
+        return Candidates(value, logp, self.token[sources, :wide], self.parent[sources, :wide])
+
+
+class Cover:
+    """The attention each source token has had from each row, where the coverage penalty is on (else nothing).
+
+    cp = beta * sum over source tokens of log min(attention so far, 1), Wu et al. 2016 eq. 14.  It asks the net
+    for `step_attention(state) -> (R, S)`, the attention of the step just taken.  ConfigError where it has none."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.beta = task, task.config.coverage
+        self.sum: Tensor | None = None
+        if self.beta > 0 and not hasattr(task.net, "step_attention"):
+            raise ConfigError(
+                f"coverage {self.beta} needs a model that tells its attention at each step",
+                fix="coverage=0",
+                code="QKV-013",
+            )
+
+    def add(self, state: Any, rows: int) -> None:
+        if self.beta > 0:
+            net: Any = self.task.net
+            seen = net.step_attention(state)[:rows].double()
+            self.sum = seen if self.sum is None else self.sum + seen
+
+    def follow(self, parents: Tensor) -> None:
+        if self.sum is not None:
+            self.sum = self.sum[parents]
+
+    def penalty(self, source: int, row: int) -> float:
+        if self.sum is None:
+            return 0.0
+        seen = self.sum[row][self.task.batch.keep[source]].tolist()
+        # fsum: exact, so the length that neighbours pad to cannot change a bit; 1e-9 stands for never looked at
+        return self.beta * math.fsum(math.log(min(max(p, 1e-9), 1.0)) for p in seen)
+
+
+@dataclass
+class Ledger:
+    """The answers so far of every source, and what a newcomer has to beat."""
+
+    task: Task
+    cover: Cover
+    count: Ints  # (B) finished
+    worst: Floats  # (B) the n-th best rank score; -inf: fewer than n
+    found: list[list[tuple[float, Hypothesis]]]
+    trail: list[tuple[Ints, Ints, Floats]] = field(default_factory=list)  # each step's live rows
+
+    def back(self, row: int) -> tuple[list[int], list[float]]:
+        """Tokens and log-probabilities of a row of the last step, found through its parents."""
+        ids, scores = [], []
+        for parent, token, logp in reversed(self.trail):
+            ids.append(int(token[row]))
+            scores.append(float(logp[row]))
+            row = int(parent[row])
+        return ids[::-1], scores[::-1]
+
+    def rank(self, source: int, score: float, length: int, row: int) -> float:
+        """log P / lp(length) + cp"""
+        penalty = length_penalty(length, self.task.config.alpha)
+        return score / penalty + self.cover.penalty(source, row)
+
+    def finish(self, source: int, best: Candidates, at: tuple[int, int]) -> None:
+        """Keep the hypothesis that <eos> ends, where it is among the n best."""
+        row, score = int(best.parent[at]), float(best.value[at])
+        ids, scores = self.back(row)
+        made = Hypothesis(tuple(ids), score, True, (*scores, float(best.logp[at])))
+        found, n = self.found[source], self.task.config.nbest
+        found.append((self.rank(source, score, len(ids) + 1, row), made))
+        found.sort(key=lambda pair: -pair[0])  # stable: of equal ones the first found stays first
+        del found[n:]
+        self.count[source] += 1
+        if len(found) == n:
+            self.worst[source] = found[-1][0]
+
+    def fill(self, source: int, live: Candidates, n: int, stuck: Floats) -> None:
+        """Unfinished answers behind the finished ones: the live ones, or where none can go on, their parents."""
+        lacking = self.task.config.nbest - len(self.found[source])
+        if lacking <= 0:
+            return
+        more = []
+        for m in np.flatnonzero(live.value[n] > -np.inf):
+            row, score = int(live.parent[n, m]), float(live.value[n, m])
+            ids, scores = self.back(row)
+            ids, scores = [*ids, int(live.token[n, m])], [*scores, float(live.logp[n, m])]
+            made = Hypothesis(tuple(ids), score, False, tuple(scores))
+            more.append((self.rank(source, score, len(ids), row), made))
+        if not more:
+            for k in np.flatnonzero(stuck[n] > -np.inf):
+                row, score = n * stuck.shape[1] + int(k), float(stuck[n, k])
+                ids, scores = self.back(row)
+                made = Hypothesis(tuple(ids), score, False, tuple(scores))
+                more.append((self.rank(source, score, len(ids), row), made))
+        more.sort(key=lambda pair: -pair[0])
+        self.found[source].extend(more[:lacking])
+
+
+def beam_search(task: Task) -> list[list[Hypothesis]]:
+    """The n best hypotheses of every source, best first by log P / lp + cp (Wu et al. 2016 eq. 14).
+
+    Fewer than n where fewer are possible, never none."""
+    B, eos, beam = len(task.batch), task.net.eos_id, task.config.beam
+    cover = Cover(task)
+    ledger = Ledger(task, cover, np.zeros(B, np.int64), np.full(B, -np.inf), [[] for _ in range(B)])
+    source, score = np.arange(B), np.zeros((B, 1))  # n sources with K rows each; score (n, K)
+    fed, state = task.begin(source)
+    for t in range(int(task.limits.max())):
+        logits, state = task.net.step(fed, state)
+        cover.add(state, score.size)
+        logp = task.log_probs(
+            logits, (score > -np.inf).ravel(), np.repeat(source, score.shape[1]), t
+        )
+        best = _continue(logp, score, beam)
+        ends = (best.token == eos) & (best.value > -np.inf)
+        for n, m in np.argwhere(ends[:, :beam]).tolist():
+            ledger.finish(int(source[n]), best, (n, m))
+        live = _live(best, eos, beam)
+        bound = live.value[:, 0] / _penalties(task, source)
+        done: Flags = (
+            (ledger.count[source] >= beam)
+            | (bound <= ledger.worst[source])  # also where nothing is possible: both -inf
+            | (task.limits[source] <= t + 1)
+        )
+        for n in np.flatnonzero(done).tolist():
+            ledger.fill(int(source[n]), live, n, score)
+        if done.all():
+            break
+        live, source = live.of(~done), source[~done]
+        fed, state = _advance(task, live, cover, state, len(fed))
+        ledger.trail.append((live.parent.ravel(), live.token.ravel(), live.logp.ravel()))
+        score = live.value
+    return [[made for _, made in found] for found in ledger.found]
+
+
+def _continue(logp: Tensor, score: Floats, beam: int) -> Candidates:
+    """The 2 x beam best continuations of each source: enough for `beam` that do not end."""
+    n, K = score.shape
+    values, ids = top(logp, beam + 1)  # <eos> may be one of them, and beam must be left
+    last = values.cpu().numpy().astype(np.float64).reshape(n, -1)
+    token = ids.cpu().numpy().reshape(n, -1)
+    wide = values.shape[1]
+    total = np.repeat(score, wide, axis=1) + last
+    order = np.argsort(-total, axis=1, kind="stable")[:, : 2 * beam]
+    parent = order // wide + np.arange(n)[:, None] * K
+    return Candidates(
+        np.take_along_axis(total, order, 1),
+        np.take_along_axis(last, order, 1),
+        np.take_along_axis(token, order, 1),
+        parent,
+    )
+
+
+def _live(best: Candidates, eos: int, beam: int) -> Candidates:
+    """The `beam` best that do not end; what is left of the width has value -inf."""
+    ended = best.token == eos
+    if not ended.any():
+        return best.columns(np.arange(min(beam, ended.shape[1]))[None].repeat(len(ended), 0))
+    live = best.columns(np.argsort(ended, axis=1, kind="stable")[:, :beam])
+    return replace(live, value=np.where(live.token == eos, -np.inf, live.value))
+
+
+def _penalties(task: Task, source: Ints) -> Floats:
+    """lp of the longest answer each source may still get."""
+    alpha = task.config.alpha
+    return np.array([length_penalty(int(limit), alpha) for limit in task.limits[source]])
+
+
+def _advance(
+    task: Task, live: Candidates, cover: Cover, state: Any, rows: int
+) -> tuple[Tensor, Any]:
+    """Follow the live rows: their tokens to feed and the state, in rows padded to 16."""
+    parents = padded(live.parent.ravel(), task.device)
+    if len(parents) != rows or not torch.equal(parents, torch.arange(rows, device=task.device)):
+        state = state.reorder(parents)
+        cover.follow(parents[: live.parent.size])
+    return padded(live.token.ravel(), task.device), state

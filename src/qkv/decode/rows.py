@@ -1,0 +1,153 @@
+"""What greedy, beam and sampling share: rows in sixteens, log-probabilities, the best k without luck in ties.
+
+R rows of a step · V vocabulary · B sources.  Nothing here reduces across rows: a row's numbers are its own."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import ConfigError, QkvError
+from ..models.interface import Steps
+from ..shapes import Batch
+from .answer import SearchConfig
+
+ROWS = (
+    16  # matrix products agree bitwise from 16 rows up; below 12 the kernel changes (DESIGN law 2)
+)
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+def round_up(n: int, multiple: int = ROWS) -> int:
+    return -(-n // multiple) * multiple
+
+
+def source_rows(net: Any) -> int:
+    """How many sources a net's encoder wants at once: 16, unless it declares `source_rows` (1: it never minds)."""
+    return int(getattr(net, "source_rows", ROWS))
+
+
+def pad_sources(batch: Batch, multiple: int) -> Batch:
+    """The batch with its last row repeated up to a multiple of rows."""
+    B = len(batch)
+    if B % multiple == 0:
+        return batch
+    rows = torch.arange(round_up(B, multiple), device=batch.source.device).clamp(max=B - 1)
+    held = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    more: dict[str, Any] = {n: t[rows] for n, t in held.items() if t is not None}
+    return replace(batch, **more)
+
+
+def padded(rows: Ints, device: torch.device) -> Tensor:
+    """rows, the last repeated up to a multiple of 16."""
+    more = round_up(len(rows)) - len(rows)
+    full = np.concatenate((rows, np.full(more, rows[-1]))) if more else rows
+    return torch.from_numpy(np.ascontiguousarray(full)).to(device)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One batch to decode: the net, the settings, and each source's own limit."""
+
+    net: Steps
+    batch: Batch
+    config: SearchConfig
+    limits: Ints  # (B): tokens each source may get, <eos> included
+    banned: tuple[int, ...]
+
+    @property
+    def device(self) -> torch.device:
+        return self.batch.source.device
+
+    def begin(self, owner: Ints) -> tuple[Tensor, Any]:
+        """Encode, and give row r the source owner[r].  Returns the start ids (R) and the state."""
+        batch = pad_sources(self.batch, source_rows(self.net))
+        state, rows = self.net.start(batch), padded(owner, self.device)
+        B = len(self.batch)
+        # rows beyond the real ones only fill up: whatever sources stand there will do
+        same = len(rows) == len(batch) and len(owner) == B and bool((owner == np.arange(B)).all())
+        if not same:
+            state = state.reorder(rows)
+        return torch.full_like(rows, self.net.start_id), state
+
+    def log_probs(self, logits: Tensor, alive: Flags, owner: Ints, length: int) -> Tensor:
+        """log softmax of the first rows of logits (R, V), float32, with what may not come at -inf.
+
+        A live row where nothing is possible becomes all -inf.  Raises QkvError (QKV-075) on NaN or +inf."""
+        logp = torch.log_softmax(logits[: len(alive)].float(), -1)
+        # NaN, +inf, or no finite number anywhere: each makes the whole row NaN, so one column tells
+        if bad := logp[:, 0].isnan().tolist():
+            if any(bad):
+                self._refuse(logits, np.array(bad), alive, owner, length)
+                logp[torch.tensor(bad, device=logp.device)] = -torch.inf
+        for i in self.banned:
+            logp[:, i] = -torch.inf
+        if length < self.config.min_new_tokens:
+            logp[:, self.net.eos_id] = -torch.inf
+        return logp
+
+    def _refuse(self, logits: Tensor, bad: Flags, alive: Flags, owner: Ints, length: int) -> None:
+        for row in np.flatnonzero(bad & alive):
+            seen = logits[row]
+            if bool((seen.isnan() | (seen == torch.inf)).any()):
+                b = int(owner[row])
+                index = b if self.batch.index is None else int(self.batch.index[b])
+                raise QkvError(
+                    f"the logits of target position {length} hold NaN or +inf (row {row})",
+                    place=f"source {index}",
+                    fix="check the checkpoint (qkv doctor), or decode in float32",
+                    code="QKV-075",
+                )
+
+
+def limits(net: Steps, batch: Batch, config: SearchConfig) -> Ints:
+    """Tokens each source may get, <eos> included: max_new_tokens, or 2 x its real length + 10; (B).
+
+    A source's limit never depends on its neighbours.  Raises ConfigError where the model cannot hold it."""
+    most, asked = net.max_positions, config.max_new_tokens
+    if asked is not None:
+        if most is not None and asked > most:
+            raise ConfigError(
+                f"max_new_tokens {asked} is beyond the {most} positions of the model",
+                fix=f"try max_new_tokens={most}",
+            )
+        return np.full(len(batch), asked, dtype=np.int64)
+    lengths: Ints = 2 * batch.keep.sum(1).cpu().numpy().astype(np.int64) + 10
+    return lengths if most is None else np.minimum(lengths, most)
+
+
+def banned_ids(net: Steps, extra: tuple[int, ...]) -> tuple[int, ...]:
+    """Padding and the start token never come, nor what the caller bans; <eos> may (BART starts with it)."""
+    return tuple(sorted({net.pad_id, net.start_id, *extra} - {net.eos_id}))
+
+
+def top(logp: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best of each row (R, V) -> values (R, k), ids (R, k): best first, equal ones by lowest id.
+
+    torch.topk leaves the order of equal values open, so rows that hold a tie are ranked again."""
+    V = logp.shape[1]
+    k = min(k, V)
+    values, ids = logp.topk(min(k + 1, V))  # one more: a tie across the border counts too
+    tied = ((values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)).any(1)
+    values, ids = values[:, :k], ids[:, :k]
+    if bool(tied.any()):
+        rows = tied.nonzero()[:, 0]
+        values, ids = values.clone(), ids.clone()
+        values[rows], ids[rows] = _ranked(logp[rows], values[rows, -1], k)
+    return values, ids
+
+
+def _ranked(logp: Tensor, least: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`top` of rows with ties: all that reach the k-th value, by value and then id."""
+    row, col = (logp >= least[:, None]).nonzero(as_tuple=True)
+    value = logp[row, col]
+    order = np.lexsort((col.cpu().numpy(), -value.cpu().numpy(), row.cpu().numpy()))
+    place = torch.from_numpy(order).to(logp.device)
+    first = torch.searchsorted(row, torch.arange(len(logp), device=logp.device))
+    chosen = place[first[:, None] + torch.arange(k, device=logp.device)]
+    return value[chosen], col[chosen]
