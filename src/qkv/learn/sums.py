@@ -69,7 +69,10 @@ def _streams(hypotheses: Sequence[str], references: References) -> list[list[str
     if not hypotheses:
         raise DataError("no hypotheses to score", fix="give at least one", code="QKV-032")
     same_length(len(hypotheses), references, "references (one text or one list of texts each)")
-    rows = [list(r) if isinstance(r, (list, tuple)) else [r] for r in references]
+    rows: list[list[str]] = [
+        list(r) if isinstance(r, (list, tuple)) else [r]  # type: ignore[list-item]
+        for r in references
+    ]
     for i, (hypothesis, row) in enumerate(zip(hypotheses, rows, strict=True)):
         if not row:
             raise DataError(f"sentence {i} has no reference", fix="give one", code="QKV-032")
