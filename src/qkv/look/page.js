@@ -110,7 +110,7 @@
     rowBox.setAttribute("aria-hidden", "true");
     columnBox.setAttribute("aria-hidden", "true");
     const scroll = make("div", "scroll", make("div", "plane", make("div", "corner"), columnBox, rowBox, cells));
-    let cell = 0, i = -1, j = -1;
+    let wide = 0, high = 0, i = -1, j = -1; // size of a cell; the cursor
 
     function place(node, x, y, width, height) {
       Object.assign(node.style, { left: `${x}px`, top: `${y}px`, width: `${width}px`, height: `${height}px` });
@@ -118,69 +118,66 @@
     function layout() {
       const space = scroll.clientWidth;
       if (!space || !T || !S) return;
-      const wide = space > 600;
-      const font0 = wide ? 16 : 14;
-      const labels = Math.min(Math.max(...widths(rows, font0)) + 14, space * 0.3, 200);
+      const roomy = space > 600, font0 = roomy ? 16 : 14;
       const least = Math.max(T, S) > 130 ? 5 : 13;
-      cell = clamp(Math.floor((space - labels - 6) / S), least, T > 24 ? 26 : wide ? 60 : 44);
-      const font = clamp(Math.floor(cell * 0.86), 11, font0);
+      const labels = Math.min(Math.max(...widths(rows, font0)) + 14, space * 0.3, 200);
+      const fit = (room) => clamp(Math.floor(room / S), least, roomy ? 88 : 56);
+      wide = fit(space - labels - 6);
+      const font = clamp(Math.floor(wide * 0.86), 11, font0);
       const across = widths(columns, font).map((w) => Math.min(w, 150) + 2);
-      const flat = Math.max(...across) <= cell - 4;
-      const angle = flat ? 0 : cell < 22 ? -90 : -48;
+      const angle = Math.max(...across) <= wide - 4 ? 0 : wide < 22 ? -90 : -48;
       const lean = (-angle * Math.PI) / 180;
-      if (!flat && angle === -48) { // leave room for the last labels, which lean out to the right
-        const over = Math.max(...across.map((w, k) => (k + 0.5) * cell + w * Math.cos(lean) + 8)) - S * cell;
-        const room = space - labels - 6 - Math.max(0, over);
-        cell = clamp(Math.floor(room / S), least, cell);
-      }
-      const over = flat || angle === -90 ? 0 : Math.max(0, ...across.map((w, k) => (k + 0.5) * cell + w * Math.cos(lean) + 8 - S * cell));
-      const height = flat ? font * 1.2 + 8 : Math.max(...across) * Math.sin(lean) + font * 1.2 + 4;
-      const every = Math.max(1, Math.ceil((font + 1) / cell));
+      // labels that lean out to the right of the last column need room of their own
+      const overhang = () => (angle === -48 ? Math.max(0, ...across.map((w, k) => (k + 0.5 - S) * wide + w * Math.cos(lean) + 10)) : 0);
+      wide = fit(space - labels - 6 - overhang());
+      high = clamp(wide, least, T > 24 ? 26 : 48);
+      const tall = angle ? Math.max(...across) * Math.sin(lean) + font * 1.2 + 4 : font * 1.2 + 10;
+      const skip = (size) => Math.max(1, Math.ceil((font + 1) / size));
       rowTicks.forEach((node, k) => {
-        node.hidden = k % every > 0;
-        Object.assign(node.style, { top: `${(k + 0.5) * cell - font * 0.6}px`, fontSize: `${font}px`, maxWidth: `${labels - 10}px` });
+        node.hidden = k % skip(high) > 0;
+        Object.assign(node.style, { top: `${(k + 0.5) * high - font * 0.6}px`, fontSize: `${font}px`, maxWidth: `${labels - 10}px` });
       });
       columnTicks.forEach((node, k) => {
-        node.hidden = k % every > 0;
-        const middle = (k + 0.5) * cell;
-        const left = flat ? middle - across[k] / 2 + 1 : middle + (angle === -90 ? font * 0.6 : font * 0.3);
-        Object.assign(node.style, { left: `${left}px`, bottom: "6px", fontSize: `${font}px`, maxWidth: "150px", transform: angle ? `rotate(${angle}deg)` : "none" });
+        node.hidden = k % skip(wide) > 0;
+        const shift = angle === 0 ? 1 - across[k] / 2 : angle === -90 ? font * 0.6 : font * 0.3;
+        Object.assign(node.style, { left: `${(k + 0.5) * wide + shift}px`, fontSize: `${font}px`, transform: angle ? `rotate(${angle}deg)` : "none" });
       });
-      Object.assign(rowBox.style, { width: `${labels}px`, height: `${T * cell}px` });
-      Object.assign(columnBox.style, { width: `${S * cell + over}px`, height: `${height}px` });
-      Object.assign(cells.style, { width: `${S * cell}px`, height: `${T * cell}px` });
+      Object.assign(rowBox.style, { width: `${labels}px`, height: `${T * high}px` });
+      Object.assign(columnBox.style, { width: `${S * wide + overhang()}px`, height: `${tall}px` });
+      Object.assign(cells.style, { width: `${S * wide}px`, height: `${T * high}px` });
       draw();
       mark();
     }
     function draw() {
-      if (!cell) return;
+      if (!wide) return;
       const sharp = window.devicePixelRatio || 1;
-      canvas.width = Math.round(S * cell * sharp);
-      canvas.height = Math.round(T * cell * sharp);
-      Object.assign(canvas.style, { width: `${S * cell}px`, height: `${T * cell}px` });
+      canvas.width = Math.round(S * wide * sharp);
+      canvas.height = Math.round(T * high * sharp);
+      Object.assign(canvas.style, { width: `${S * wide}px`, height: `${T * high}px` });
       const context = canvas.getContext("2d");
       context.scale(sharp, sharp);
-      if (cell < 9) {
+      if (wide < 9) { // too many cells to draw one by one
         const small = document.createElement("canvas");
         pixels(small, weights, top);
         context.imageSmoothingEnabled = false;
-        context.drawImage(small, 0, 0, S * cell, T * cell);
+        context.drawImage(small, 0, 0, S * wide, T * high);
         return;
       }
-      const gap = cell > 24 ? 2 : 1;
-      context.font = `${Math.floor(cell * 0.29)}px ${getComputedStyle(document.body).fontFamily}`;
+      const gap = wide > 24 ? 2 : 1;
+      context.font = `${Math.min(15, Math.floor(wide * 0.29))}px ${getComputedStyle(document.body).fontFamily}`;
       context.textAlign = "center";
       context.textBaseline = "middle";
       weights.forEach((row, y) => row.forEach((w, x) => {
         const c = colour(w / top);
         context.fillStyle = css(c);
         context.beginPath();
-        context.roundRect(x * cell + gap / 2, y * cell + gap / 2, cell - gap, cell - gap, Math.min(5, cell / 7));
+        context.roundRect(x * wide + gap / 2, y * high + gap / 2, wide - gap, high - gap, Math.min(6, high / 7));
         context.fill();
-        if (cell >= 40 && w >= 10) {
-          context.fillStyle = inkOn(c);
-          context.fillText((w / 1000).toFixed(2), (x + 0.5) * cell, (y + 0.5) * cell + 1);
-        }
+        if (wide < 40 || high < 24 || w < 10) return;
+        context.fillStyle = inkOn(c);
+        context.globalAlpha = w < 100 ? 0.62 : 1;
+        context.fillText((w / 1000).toFixed(2), (x + 0.5) * wide, (y + 0.5) * high + 1);
+        context.globalAlpha = 1;
       }));
     }
     function mark() {
@@ -189,9 +186,9 @@
       rowBand.hidden = i < 0;
       columnBand.hidden = j < 0;
       spot.hidden = i < 0 || j < 0;
-      place(rowBand, 0, i * cell, S * cell, cell);
-      place(columnBand, j * cell, 0, cell, T * cell);
-      place(spot, j * cell, i * cell, cell, cell);
+      place(rowBand, 0, i * high, S * wide, high);
+      place(columnBand, j * wide, 0, wide, T * high);
+      place(spot, j * wide, i * high, wide, high);
     }
     function pick(newI, newJ) {
       i = newI;
@@ -200,8 +197,8 @@
     }
     cells.addEventListener("pointermove", (event) => {
       const box = cells.getBoundingClientRect();
-      const y = clamp(Math.floor((event.clientY - box.top) / cell), 0, T - 1);
-      const x = clamp(Math.floor((event.clientX - box.left) / cell), 0, S - 1);
+      const y = clamp(Math.floor((event.clientY - box.top) / high), 0, T - 1);
+      const x = clamp(Math.floor((event.clientX - box.left) / wide), 0, S - 1);
       if (y !== i || x !== j) picked(y, x);
     });
     cells.addEventListener("keydown", (event) => {
@@ -210,7 +207,7 @@
       event.preventDefault();
       const y = clamp(Math.max(i, 0) + move[0], 0, T - 1), x = clamp(j < 0 ? 0 : j + move[1], 0, S - 1);
       picked(y, x);
-      scroll.scrollLeft = clamp(scroll.scrollLeft, (x + 1) * cell + rowBox.clientWidth - scroll.clientWidth, x * cell);
+      scroll.scrollLeft = clamp(scroll.scrollLeft, (x + 1) * wide + rowBox.clientWidth - scroll.clientWidth, x * wide);
     });
     new ResizeObserver(layout).observe(scroll);
     redraws.add(draw);
@@ -261,7 +258,7 @@
     const chips = tokens.map((token, k) => {
       const text = make("span", "text"), value = make("span", "value");
       text.textContent = token.text;
-      const node = make("button", `chip ${token.kind === "piece" ? "" : "word"} ${token.kind}`, text, value);
+      const node = make("button", `chip ${token.kind}`, text, value);
       node.type = "button";
       node.tabIndex = k ? -1 : 0;
       if (token.name) words((w) => { node.title = w[token.name]; });
@@ -273,7 +270,12 @@
       });
       return { node, text, value };
     });
-    const box = named(make("div", "sentence" + (tokens.length > 28 ? " long" : ""), ...chips.map((c) => c.node)), name);
+    const groups = []; // the pieces of one word stay together
+    chips.forEach((chip, k) => {
+      if (!k || tokens[k].kind !== "piece") groups.push(make("span", "group"));
+      groups[groups.length - 1].append(chip.node);
+    });
+    const box = named(make("div", "sentence" + (tokens.length > 28 ? " long" : ""), ...groups), name);
     box.setAttribute("role", "group");
     function shade(weights, top) { // weights null: no shading, values cleared
       chips.forEach((chip, k) => {
@@ -289,7 +291,39 @@
         chip.node.tabIndex = n === Math.max(k, 0) ? 0 : -1;
       });
     }
-    return { node: box, shade, choose };
+    return { node: box, shade, choose, chips };
+  }
+
+  // ---- curves from the words written to the words read, where each sentence fits on one line
+  function links(sources, targets, weights, top) {
+    const shape = (tag) => document.createElementNS("http://www.w3.org/2000/svg", tag);
+    const svg = shape("svg"), box = make("div", "links", svg);
+    svg.setAttribute("aria-hidden", "true");
+    let last = [-1, -1];
+    const middle = (chip) => chip.node.offsetLeft + chip.node.offsetWidth / 2;
+    const oneLine = (chips) => chips.every((c) => c.node.offsetTop === chips[0].node.offsetTop);
+    function curve(i, j, lit) {
+      const path = shape("path"), w = weights[i][j] / top;
+      const x0 = middle(sources[j]) - box.offsetLeft, x1 = middle(targets[i]) - box.offsetLeft, h = box.clientHeight;
+      path.setAttribute("d", `M${x0} 0C${x0} ${h * 0.5} ${x1} ${h * 0.5} ${x1} ${h}`);
+      path.setAttribute("class", lit ? "lit" : "");
+      path.style.strokeWidth = `${lit ? 1 + 5 * w : 1 + 2 * w}px`;
+      path.style.opacity = lit ? 0.25 + 0.75 * w : 0.32 * w;
+      svg.append(path);
+    }
+    function draw([i, j] = last) { // the picked row or column on top, -1 for none; the rest faint
+      last = [i, j];
+      svg.replaceChildren();
+      box.hidden = !(sources.length && targets.length && oneLine(sources) && oneLine(targets));
+      if (box.hidden) return;
+      const shown = (lit) => weights.forEach((row, y) => row.forEach((w, x) => {
+        if ((y === i || x === j) === lit && w > (lit ? 20 : 80)) curve(y, x, lit);
+      }));
+      shown(false);
+      shown(true);
+    }
+    new ResizeObserver(() => draw()).observe(document.body);
+    return { node: box, draw };
   }
 
   function alignmentView(view) {
@@ -308,6 +342,7 @@
       targets.shade(side === "source" ? column(j) : null, top);
       sources.choose(side === "source" ? j : -1);
       targets.choose(side === "target" ? i : -1);
+      web.draw(side === "target" ? [i, -1] : [-1, j]);
     }
     function look(i, j, side) {
       seen = [i, j, side];
@@ -318,9 +353,11 @@
     const sources = sentence(source, (w) => w.source, (j) => look(strongest(column(j)), j, "source"));
     const targets = sentence(target, (w) => w.target, (i) => look(i, strongest(weights[i]), "target"));
     const grid = matrix(target, source, weights, (i, j) => look(i, j, "target"));
+    const web = links(sources.chips, targets.chips, weights, top);
     first.append(said(make("h2"), (w) => w.sentence), said(make("p"), (w) => w.sentenceHelp));
-    first.append(said(make("div", "side"), (w) => w.source), sources.node);
-    first.append(said(make("div", "side"), (w) => w.target), targets.node);
+    const names = ["source", "target"].map((side) => said(make("div", `side ${side}`), (w) => w[side]));
+    targets.node.classList.add("target");
+    first.append(make("div", "pair", names[0], sources.node, web.node, names[1], targets.node));
     second.append(said(make("h2"), (w) => w.matrix), said(make("p"), (w) => w.matrixHelp));
     caption(second);
     if (view.pooled > 1) second.append(said(make("p"), (w) => w.pooled(view.pooled)));
@@ -328,7 +365,7 @@
     if (target.length * source.length <= 10000) second.append(table(target, source, weights));
     redraws.add(paint);
     if (target.length && source.length) look(0, strongest(weights[0]), "target");
-    return [first, second];
+    return view.pooled > 1 ? [second] : [first, second]; // a sentence of thousands of words is no sentence
   }
 
   // ---- layers × heads
@@ -349,7 +386,7 @@
       });
       const legend = scale(map.top);
       const w = WORDS[lang];
-      title.textContent = `${w[group.kind]} · ${w.layer} ${head.l + 1} · ${w.head} ${head.h + 1} · ${head.bits} ${w.bits}`;
+      title.textContent = `${w[group.kind]} · ${w.layer} ${head.l + 1} · ${w.head} ${head.h + 1} · ${head.bits.toFixed(2)} ${w.bits}`;
       body.replaceChildren(line.node, map.node, legend.node);
       clean = () => { map.forget(); legend.forget(); };
     }
@@ -362,25 +399,28 @@
     };
     const close = button("✕", (w) => w.close, () => dialog.close());
     const bar = make("div", "bar", title, button("←", (w) => w.previous, () => show(-1)), button("→", (w) => w.next, () => show(1)), close);
-    dialog.append(bar, body);
+    dialog.append(make("div", "inside", bar, body)); // a click outside it falls on the dialog itself
     dialog.setAttribute("aria-label", WORDS[lang][group.kind]);
     dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
     dialog.addEventListener("close", () => { clean(); speakers.length = known; dialog.remove(); });
     document.body.append(dialog);
     dialog.showModal();
     show(0);
+    body.querySelector(".cells").focus();
   }
   function thumbnails(group) {
     const box = make("div");
     group.layers.forEach((layer, l) => {
-      const row = make("div", "layer");
+      const row = make("div", "layer"), H = layer.heads.length;
+      row.style.setProperty("--heads", Math.ceil(H / Math.ceil(H / 8)));
       layer.heads.forEach((weights, h) => {
         const canvas = make("canvas"), label = make("span"), node = make("button", "thumb", canvas, label);
         const draw = () => pixels(canvas, weights, largest(weights));
         node.type = "button";
         canvas.setAttribute("aria-hidden", "true");
-        said(label, (w) => `${w.head} ${h + 1} · ${layer.entropy[h]} ${w.bits}`);
-        named(node, (w) => `${w.layer} ${l + 1}, ${w.head} ${h + 1}, ${layer.entropy[h]} ${w.bits}`);
+        const bits = layer.entropy[h].toFixed(2);
+        said(label, (w) => `${w.head} ${h + 1}\n${bits} ${w.bits}`);
+        named(node, (w) => `${w.layer} ${l + 1}, ${w.head} ${h + 1}, ${bits} ${w.bits}`);
         node.addEventListener("click", () => enlarge(group, { l, h }));
         draw();
         redraws.add(draw);

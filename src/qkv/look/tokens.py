@@ -7,7 +7,7 @@ from typing import Literal
 
 WORD_MARKS = ("▁", "Ġ")  # sentencepiece's and byte-level BPE's "a space was here"
 INSIDE_MARK = "##"  # WordPiece's "no space here"
-MAX_CHARS = 80
+MAX_CHARS = 48
 SIGNS = {"eos": "⏎", "bos": "▸", "pad": "□", "unk": "⟨?⟩", "mask": "■"}
 SPECIALS = {
     "<eos>": "eos", "</s>": "eos", "[SEP]": "eos", "<|endoftext|>": "eos",

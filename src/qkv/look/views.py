@@ -19,7 +19,9 @@ Array = NDArray[np.float64]
 Group = Literal["encoder", "decoder", "cross"]
 GROUPS: tuple[Group, ...] = ("encoder", "decoder", "cross")
 UNIT = 0.001  # JSON holds weights as whole thousandths: three decimals in half the bytes
-MAX_CELLS = 300_000  # of one view: 5 bytes each at worst, and the labels, stay below 2 MB
+MAX_BYTES = (
+    1_300_000  # of one view's weights; with labels that are all escapes a view stays below 2 MB
+)
 MAX_SIDE = 320  # cells of one map along one axis; more can be neither read nor drawn at once
 
 
@@ -45,7 +47,7 @@ class Alignment:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        size = _pool_size([self.weights.shape])
+        size = _pool_size([self.weights])
         return {
             "type": "alignment",
             "label": self.label,
@@ -103,7 +105,7 @@ class Grid:
         return {g: layers for g, layers in found.items() if layers}
 
     def to_dict(self) -> dict[str, Any]:
-        size = _pool_size([m.shape[1:] for m in self.maps.values() for _ in range(m.shape[0])])
+        size = _pool_size([head for heads in self.maps.values() for head in heads])
         groups = [self._group(g, layers, size) for g, layers in self.groups().items()]
         return {"type": "grid", "unit": UNIT, "groups": groups, "pooled": size}
 
@@ -236,23 +238,33 @@ def _freeze(view: object, **values: object) -> None:
         object.__setattr__(view, name, value)
 
 
-def _pool_size(shapes: Sequence[tuple[int, ...]]) -> int:
-    """How many neighbouring tokens share a cell, so that all maps of a view together stay within MAX_CELLS."""
-    size = max([1, *(-(-side // MAX_SIDE) for shape in shapes for side in shape)])
-    longest = max([1, *(side for shape in shapes for side in shape)])
-    while size < longest and sum(-(-T // size) * -(-S // size) for T, S in shapes) > MAX_CELLS:
+def _pool_size(maps: Sequence[Array]) -> int:
+    """How many neighbouring tokens share a cell, so that all maps (T, S) of a view stay within MAX_BYTES."""
+    longest = max([1, *(side for m in maps for side in m.shape)])
+    size = -(-longest // MAX_SIDE)
+    while size < longest and sum(_bytes(_pool(m, size)) for m in maps) > MAX_BYTES:
         size += 1
     return size
 
 
-def _thousandths(weights: Array, size: int) -> list[list[int]]:
+def _bytes(whole: NDArray[np.int64]) -> int:
+    """Length of these numbers in JSON: their digits, a comma each and brackets around each row."""
+    digits = sum(int((whole >= bound).sum()) for bound in (10, 100, 1000))
+    return 2 * whole.size + digits + 2 * len(whole)
+
+
+def _pool(weights: Array, size: int) -> NDArray[np.int64]:
     """(T, S) -> whole thousandths; a cell that stands for size × size tokens shows the strongest of them."""
     if size > 1:
         T, S = weights.shape
         padded = np.pad(weights, ((0, -T % size), (0, -S % size)))
         weights = padded.reshape(-(-T // size), size, -(-S // size), size).max((1, 3))
-    whole: list[list[int]] = np.clip(np.rint(weights / UNIT), 0, 1000).astype(int).tolist()
-    return whole
+    return np.clip(np.rint(weights / UNIT), 0, 1000).astype(np.int64)
+
+
+def _thousandths(weights: Array, size: int) -> list[list[int]]:
+    rows: list[list[int]] = _pool(weights, size).tolist()
+    return rows
 
 
 def _tokens(tokens: Sequence[str], size: int) -> list[dict[str, str]]:
