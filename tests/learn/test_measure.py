@@ -2,7 +2,10 @@
 
 import math
 import random
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -201,7 +204,21 @@ def test_a_missing_tokeniser_is_named_and_nothing_is_downloaded(monkeypatch, tmp
 
 
 def test_measuring_needs_no_torch():
-    import subprocess
-
     code = "import sys, qkv.learn.measure; sys.exit('torch' in sys.modules or 'sacrebleu' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("page", ["evaluation", "tracking"])
+def test_the_examples_of_the_page_run(page, tmp_path):
+    if page == "tracking":
+        pytest.importorskip("tensorboard", reason="tensorboard is not installed (qkv[track])")
+    text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) >= 3
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for command, wanted in re.findall(r"\$ (.*)\n(.*)\n", text):
+        shown = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+        assert shown.stdout == wanted + "\n"

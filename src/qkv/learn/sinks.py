@@ -6,6 +6,7 @@ view can simply be deleted.  Their packages are optional and imported late.
 """
 
 import importlib.util
+import logging
 import os
 import re
 import sys
@@ -51,12 +52,16 @@ class MLflow:
     Read it with `mlflow ui --backend-store-uri sqlite:///runs/mlflow.db`.  No server is involved in writing."""
 
     BATCH = 1000  # MLflow refuses more metrics in one call
+    EVERY = 5.0  # seconds between transactions: one takes 20 ms and more, which training should not wait for
     ENDINGS = {"running": "KILLED", "done": "FINISHED", "failed": "FAILED", "preempted": "KILLED"}
 
     def __init__(self, folder: Path) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # training reports to nobody
         from mlflow import MlflowClient
 
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it reports making its tables
+        self.waiting: list[Any] = []
+        self.sent = time.monotonic()
         folder = folder.resolve()
         self.client: Any = MlflowClient(tracking_uri=f"sqlite:///{folder.parent / 'mlflow.db'}")
         note = folder / "mlflow.json"
@@ -74,15 +79,21 @@ class MLflow:
 
         now = int(time.time() * 1000)
         # MLflow allows letters, digits and _ - . space : / in a name: chrf++ becomes chrf__
-        points = [
+        self.waiting += [
             Metric(re.sub(r"[^\w\-. :/]", "_", name), value, now, step)
             for step, values in rows
             for name, value in values.items()
         ]
-        for i in range(0, len(points), self.BATCH):
-            self.client.log_batch(self.run_id, metrics=points[i : i + self.BATCH])
+        if len(self.waiting) >= self.BATCH or time.monotonic() - self.sent >= self.EVERY:
+            self._send()
+
+    def _send(self) -> None:
+        for i in range(0, len(self.waiting), self.BATCH):
+            self.client.log_batch(self.run_id, metrics=self.waiting[i : i + self.BATCH])
+        self.waiting, self.sent = [], time.monotonic()
 
     def close(self, state: str) -> None:
+        self._send()
         self.client.set_terminated(self.run_id, status=self.ENDINGS[state])
 
 
