@@ -139,7 +139,8 @@ def paired_bootstrap(
 ) -> Difference:
     """Is a better than b on the same sentences?  Both are scored on the same resamples (Koehn 2004).
 
-    p = (1 + #{|d_r - mean d_r| >= |d|}) / (R + 1), two-sided, as in sacreBLEU (Riezler and Maxwell 2005)."""
+    p = (1 + #{|d_r - mean d_r| >= |d|}) / (R + 1), two-sided (Riezler and Maxwell 2005); sacreBLEU's own
+    looks at one side of the spread and gives about half of it."""
     a = measured(hypotheses_a, references, metric, tokenize, lowercase)
     b = measured(hypotheses_b, references, metric, tokenize, lowercase)
     drawn = a.resampled(resamples, seed) - b.resampled(resamples, seed)
