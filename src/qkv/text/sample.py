@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .config import TextConfig
-from .pipeline import BYTES, CUT, SPECIALS, UNK
+from .pipeline import BYTES, CUT, SPECIALS
 
 CACHE = 1 << 17  # entries, then the cache starts afresh
 LONGEST = 64  # BPE words of more symbols are not sampled: each merge would look at the whole word
@@ -161,6 +161,3 @@ class UnigramSampling:
                 if hit := get(word[s:e]):
                     edges[e].append((s, *hit))
         return edges
-
-
-__all__ = ["UNK", "BpeDropout", "Sampler", "UnigramSampling", "sampler"]

@@ -17,7 +17,7 @@ from ..errors import TokenizerError
 from .align import original_spans, piece_spans
 from .check import SETTINGS_FILE, TOKENIZER_FILE, parse_files, read_files, rust
 from .config import TextConfig
-from .pipeline import BYTES, SPECIALS, UNK, document, fold, normal, prefix, recompose
+from .pipeline import UNK, document, fold, normal, prefix, recompose
 from .sample import Sampler, sampler
 
 VERSION = 1
@@ -174,6 +174,3 @@ class Tokenizer:
 
 def _json(value: Any) -> bytes:
     return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
-
-
-__all__ = ["BYTES", "SPECIALS", "Encoding", "Tokenizer"]

@@ -4,6 +4,7 @@
 """
 
 import io
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from ..errors import TokenizerError
 from .check import MAX_PIECE, shell
 from .config import TextConfig
-from .pipeline import BYTE_KINDS, BYTES, SPECIALS, cutter, fold, prefix
+from .pipeline import BYTE_KINDS, BYTES, SPECIALS, UNK, cutter, fold, prefix
 from .tokenizer import Tokenizer
 
 HEAD = len(SPECIALS)
@@ -79,15 +80,17 @@ def _numbered(
 
 def _library(trainer: Any, model: Any, folded: list[str], config: TextConfig) -> Any:
     """Run a trainer of `tokenizers` over the cut text; returns its state as plain values."""
-    import json
-
-    from tokenizers import Tokenizer as Rust
-
-    bare = Rust(model)
-    spec = {**json.loads(bare.to_str()), "pre_tokenizer": cutter(config)}
-    worker = Rust.from_str(json.dumps(spec))
+    worker = _cutting(model, config)
     worker.train_from_iterator((prefix(f, config) for f in folded), trainer)
     return json.loads(worker.to_str())["model"]
+
+
+def _cutting(model: Any, config: TextConfig) -> Any:
+    """The library's tokenizer around a model, cutting text as ours will."""
+    from tokenizers import Tokenizer as Rust
+
+    spec = {**json.loads(Rust(model).to_str()), "pre_tokenizer": cutter(config)}
+    return Rust.from_str(json.dumps(spec))
 
 
 def _bpe(folded: list[str], config: TextConfig) -> dict[str, Any]:
@@ -106,27 +109,38 @@ def _bpe(folded: list[str], config: TextConfig) -> dict[str, Any]:
 def _wordpiece(folded: list[str], config: TextConfig) -> dict[str, Any]:
     from tokenizers import models, trainers
 
+    # The library numbers "##x" in the order of a hash table and breaks ties by number: numbered here, sorted, it
+    # learns the same pieces every time.
+    after = [f"##{c}" for c in _continuing(folded, config)]
     trainer = trainers.WordPieceTrainer(
         vocab_size=config.vocab_size,
         show_progress=False,
-        special_tokens=list(SPECIALS),
+        special_tokens=[*SPECIALS, *after],
         continuing_subword_prefix="##",
     )
-    made = _library(
-        trainer,
-        models.WordPiece(unk_token=SPECIALS[3], max_input_chars_per_word=100),
-        folded,
-        config,
-    )
+    made = _library(trainer, models.WordPiece(unk_token=SPECIALS[UNK]), folded, config)
     pieces = sorted(made["vocab"], key=made["vocab"].__getitem__)[HEAD:]
     if len(pieces) + HEAD > config.vocab_size:
+        need = len(pieces) + HEAD
         raise TokenizerError(
-            f"vocab_size {config.vocab_size} is too small for wordpiece: characters, alone and after"
-            f" ##, need {len(pieces) + HEAD}",
-            fix=f"choose vocab_size >= {len(pieces) + HEAD}, or a larger min_count",
+            f"vocab_size {config.vocab_size} is too small for wordpiece: specials and characters,"
+            f" alone and after ##, need {need}",
+            fix=f"choose vocab_size >= {need}, or a larger min_count than {config.min_count}",
             code="QKV-042",
         )
     return _numbered(config, pieces, [])
+
+
+def _continuing(folded: list[str], config: TextConfig) -> list[str]:
+    """The characters that stand somewhere after the first of a word."""
+    from tokenizers import models
+
+    cut = _cutting(models.BPE(), config).pre_tokenizer
+    found: set[str] = set()
+    for line in folded:
+        for word, _ in cut.pre_tokenize_str(prefix(line, config)):
+            found.update(word[1:])
+    return sorted(found)
 
 
 def _words(folded: list[str], config: TextConfig) -> dict[str, Any]:
@@ -138,7 +152,7 @@ def _words(folded: list[str], config: TextConfig) -> dict[str, Any]:
         show_progress=False,
         special_tokens=list(SPECIALS),
     )
-    made = _library(trainer, models.WordLevel(unk_token=SPECIALS[3]), folded, config)
+    made = _library(trainer, models.WordLevel(unk_token=SPECIALS[UNK]), folded, config)
     pieces = sorted(made["vocab"], key=made["vocab"].__getitem__)[HEAD:]
     return _numbered(config, [p for p in pieces if len(p) <= MAX_PIECE], [])
 
