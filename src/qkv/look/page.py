@@ -20,6 +20,7 @@ from .views import Alignment, Grid
 
 View = Alignment | Grid
 MAX_TITLE = 300
+SCRIPTS = ("base.js", "matrix.js", "views.js")
 # < > & end or open markup; the rest are controls, invisible and bidirectional marks, and lone surrogates
 RISKY = re.compile(
     "[<>&\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
@@ -61,7 +62,7 @@ def page(title: str, views: Sequence[View], lang: Lang | None = None) -> str:
         "palettes": {"light": palette(), "dark": palette(dark=True)},
         "views": [v.to_dict() for v in views],
     }
-    style, script = asset("page.css"), asset("page.js")
+    style, script = asset("page.css"), "".join(map(asset, SCRIPTS))
     return SKELETON.format(
         lang=lang,
         policy=html.escape(policy(style, script)),
@@ -88,8 +89,8 @@ def embed(data: object) -> str:
 
 @cache
 def asset(name: str) -> str:
-    """A file that lies beside this module, with line ends as the browser will hash them."""
-    return (files(__package__) / name).read_text(encoding="utf-8").replace("\r\n", "\n")
+    """A file of `assets`, with line ends as the browser will hash them."""
+    return (files(__package__) / "assets" / name).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
 def _sha256(text: str) -> str:

@@ -198,6 +198,15 @@ def entropy(heads: Any) -> Array:
     return np.asarray(bits.sum(-1) / np.maximum((sums[..., 0] > 0).sum(-1), 1))
 
 
+def pooled(weights: Array, size: int) -> Array:
+    """(T, S) -> (⌈T/size⌉, ⌈S/size⌉): a cell stands for size × size tokens and shows the strongest of them."""
+    if size == 1:
+        return weights
+    T, S = weights.shape
+    padded = np.pad(weights, ((0, -T % size), (0, -S % size)))
+    return np.asarray(padded.reshape(-(-T // size), size, -(-S // size), size).max((1, 3)))
+
+
 def _array(value: Any, axes: int, what: str, row: int = 0) -> Array:
     """Numbers as float64 with `axes` axes; a batch axis in front is resolved by `row`."""
     if hasattr(value, "detach"):  # a torch tensor, recognised without importing torch
@@ -249,17 +258,13 @@ def _pool_size(maps: Sequence[Array]) -> int:
 
 def _bytes(whole: NDArray[np.int64]) -> int:
     """Length of these numbers in JSON: their digits, a comma each and brackets around each row."""
-    digits = sum(int((whole >= bound).sum()) for bound in (10, 100, 1000))
-    return 2 * whole.size + digits + 2 * len(whole)
+    digits: int = sum(int((whole >= bound).sum()) for bound in (10, 100, 1000))
+    return 2 * int(whole.size) + digits + 2 * len(whole)
 
 
 def _pool(weights: Array, size: int) -> NDArray[np.int64]:
-    """(T, S) -> whole thousandths; a cell that stands for size × size tokens shows the strongest of them."""
-    if size > 1:
-        T, S = weights.shape
-        padded = np.pad(weights, ((0, -T % size), (0, -S % size)))
-        weights = padded.reshape(-(-T // size), size, -(-S // size), size).max((1, 3))
-    return np.clip(np.rint(weights / UNIT), 0, 1000).astype(np.int64)
+    """(T, S) -> whole thousandths of the pooled weights."""
+    return np.clip(np.rint(pooled(weights, size) / UNIT), 0, 1000).astype(np.int64)
 
 
 def _thousandths(weights: Array, size: int) -> list[list[int]]:
