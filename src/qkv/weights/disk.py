@@ -77,7 +77,8 @@ def take(fd: int) -> bool:
     except BlockingIOError:
         return False
     except OSError as e:
-        return e.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS)
+        if e.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS):
+            raise
     return True
 
 

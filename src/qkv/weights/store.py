@@ -63,7 +63,7 @@ def verify(folder: str | Path, deep: bool = True) -> dict[str, Any]:
     """The manifest of a folder whose every file is the one that was written (deep=False: by name and size only).
 
     Raises MissingError QKV-020, StoreError QKV-060 naming the file and what differs, QKV-063 if a newer qkv wrote it."""
-    for last in (False, False, True):
+    while True:
         folder = recover(folder)
         before = _inode(folder)
         if before is None:
@@ -72,9 +72,8 @@ def verify(folder: str | Path, deep: bool = True) -> dict[str, Any]:
             return manifest.check(folder, deep)
         except StoreError:
             # a training run may have replaced the folder while we read it: then look at the new one
-            if last or _inode(folder) == before:
+            if _inode(folder) == before:
                 raise
-    raise AssertionError("unreachable")
 
 
 def remove_folder(folder: str | Path) -> None:
@@ -173,7 +172,9 @@ def lock(folder: str | Path) -> Iterator[None]:
     with disk.failing(folder):
         fd = disk.fs.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
     try:
-        if not disk.take(fd):
+        with disk.failing(folder):
+            mine = disk.take(fd)
+        if not mine:
             who = os.pread(fd, 500, 0).decode(errors="replace").strip() or "another process"
             fix = "wait for it, stop it, or start a new run"
             raise BusyError(f"held by {who}", place=folder, fix=fix)
