@@ -16,7 +16,8 @@ from ..errors import ConfigError
 
 Index = NDArray[np.int64]
 MIX = 8  # batches that share one neighbourhood of lengths
-WASTE = 1.06  # at most 6 % more batches than a full sort would make: less mixing where the corpus is small
+MOST_PADDING = 0.07  # mixing stops where padding would pass this share,
+MORE_PADDING = 0.01  # or a full sort's by this much, where rounding up already costs more
 ORDER, DEAL, BATCHES = 0, 1, 2  # purposes of random numbers
 
 
@@ -52,15 +53,10 @@ class Order:
         if len(lengths) == 0:
             raise ConfigError("there are no examples to batch", fix="check the skip report")
         self.seed = seed
-        width = -(-lengths.max(axis=1).astype(np.int64) // multiple) * multiple
         self._sorted, self._cell = _by_length(lengths)
-        ranked = width[self._sorted]
-        fewest = len(_cuts(ranked, budget)) - 1
-        P = mix
-        while P > 1 and _count(*_deal_cuts(ranked, budget, P), len(ranked)) > fewest * WASTE:
-            P -= 1
-        self._decks, self._cut = _deal_cuts(ranked, budget, P)
-        self.batches_per_epoch = _count(self._decks, self._cut, len(ranked))
+        padded = (-(-lengths.astype(np.int64) // multiple) * multiple)[self._sorted]
+        self._decks, self._cut = _decks(padded, int(lengths.sum()), budget, mix)
+        self.batches_per_epoch = _count(self._decks, self._cut, len(lengths))
         self._cached: tuple[int, list[Index]] = (-1, [])
 
     def plan(self, epoch: int) -> list[Index]:
@@ -115,10 +111,23 @@ def _by_length(lengths: NDArray[np.integer]) -> tuple[Index, NDArray[np.uint64]]
     return ranked, np.cumsum(new).astype(np.uint64) << np.uint64(32)
 
 
-def _deal_cuts(ranked: NDArray[np.int64], budget: int, decks: int) -> tuple[int, Index]:
-    """Where to cut decks that take one example of each stratum of `decks` neighbours."""
-    strata = np.maximum.reduceat(ranked, np.arange(0, len(ranked), decks))  # (ceil(N / decks),)
-    return decks, _cuts(strata, budget)
+def _decks(padded: Index, tokens: int, budget: int, mix: int) -> tuple[int, Index]:
+    """As many decks as keep padding low, and where to cut each; padded (N, 2) in order of length."""
+    tried = [(P, *_deck(padded, budget, P)) for P in range(1, mix + 1)]
+    padding = [1 - tokens / area for _, _, area in tried]
+    most = max(MOST_PADDING, padding[0] + MORE_PADDING)
+    best = next((i for i in reversed(range(mix)) if padding[i] <= most), 0)
+    return tried[best][0], tried[best][1]
+
+
+def _deck(padded: Index, budget: int, decks: int) -> tuple[Index, int]:
+    """Cuts of decks that take one example of each stratum of `decks` neighbours, and the most they compute."""
+    N = len(padded)
+    strata = np.maximum.reduceat(padded, np.arange(0, N, decks))  # (ceil(N / decks), 2)
+    cut = _cuts(strata.max(axis=1), budget)
+    widest = np.maximum.reduceat(strata, cut[:-1])
+    rows = np.diff(np.minimum(cut * decks, N))
+    return cut, int((widest.sum(axis=1) * rows).sum())
 
 
 def _count(decks: int, cut: Index, n: int) -> int:

@@ -135,7 +135,7 @@ def _inflate(file: BinaryIO, path: str) -> Iterator[bytes]:
     read = made = 0
     unpack, begun = zlib.decompressobj(31), False
     try:
-        while block := file.read(1 << 16):
+        while block := file.read(1 << 14):
             read += len(block)
             while block:
                 begun = True
