@@ -1,0 +1,1 @@
+PAIRS = (("커피 한잔 어때?", "How about coffee?"),)
