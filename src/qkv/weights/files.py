@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from qkv.errors import WeightsError
+from qkv.errors import MissingError, WeightsError
 from qkv.weights.manifest import open_inside
 
 LARGEST_HEADER = 16 << 20  # bytes
@@ -213,8 +213,10 @@ def _open(path: str | Path) -> BinaryIO:
     path = Path(path)
     if path.suffix.lower() in REFUSED:
         raise _refused(path, REFUSED[path.suffix.lower()])
+    if not os.path.lexists(path):
+        raise MissingError("no such file", place=path, fix="check the path")
     f = open_inside(path.parent, path.name)
-    start = f.peek(4)
+    start = f.peek(8)
     for magic, command in MAGIC.items():
         # a true header length never looks like these: it would be above the limit
         if start.startswith(magic) and not start[3:8] == b"\0" * 5:
@@ -310,11 +312,15 @@ def _read(f: BinaryIO, at: int, slot: Slot, place: str) -> Tensor:
     tensor = torch.empty(slot.shape, dtype=DTYPES[slot.dtype])
     if tensor.numel():
         view = memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
-        f.seek(at)
-        if f.readinto(view) != len(view):  # type: ignore[attr-defined]
-            raise WeightsError(
-                "the file became shorter while it was read", place=place, fix="retry"
-            )
+        try:
+            f.seek(at)
+            whole = f.readinto(view) == len(view)  # type: ignore[attr-defined]
+        except OSError as e:
+            seen = f"cannot be read: {e.strerror}"
+            raise WeightsError(seen, place=place, fix="copy it again") from e
+        if not whole:
+            seen = "the file became shorter while it was read"
+            raise WeightsError(seen, place=place, fix="try again")
     return tensor
 
 

@@ -114,7 +114,11 @@ def _row(theirs: str, op: Op) -> Row:
         "fuse": len(left) > 1 == len(right),
     }[op.kind]
     pieces = max(len(left), len(right))
-    if not fits or op.axis < 0 or (op.parts is not None and (len(op.parts) != pieces or min(op.parts) < 1)):
+    if (
+        not fits
+        or op.axis < 0
+        or (op.parts is not None and (len(op.parts) != pieces or min(op.parts) < 1))
+    ):
         raise ConfigError(
             f"{op.kind} of {theirs!r} to {op.ours!r}: {len(left)} to {len(right)} tensors, parts {op.parts}",
             fix="write one {x,y} on the side with several, and one part for each",
