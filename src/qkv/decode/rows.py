@@ -15,9 +15,8 @@ from ..models.interface import Steps
 from ..shapes import Batch
 from .answer import SearchConfig
 
-ROWS = (
-    16  # matrix products agree bitwise from 16 rows up; below 12 the kernel changes (DESIGN law 2)
-)
+# matrix products agree bitwise from 16 rows up; below 12 the kernel changes (DESIGN law 2)
+ROWS = 16
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -249,7 +249,7 @@ def _freeze(view: object, **values: object) -> None:
 
 def _pool_size(maps: Sequence[Array]) -> int:
     """How many neighbouring tokens share a cell, so that all maps (T, S) of a view stay within MAX_BYTES."""
-    longest = max([1, *(side for m in maps for side in m.shape)])
+    longest: int = max([1, *(side for m in maps for side in m.shape)])
     size = -(-longest // MAX_SIDE)
     while size < longest and sum(_bytes(_pool(m, size)) for m in maps) > MAX_BYTES:
         size += 1
@@ -258,8 +258,9 @@ def _pool_size(maps: Sequence[Array]) -> int:
 
 def _bytes(whole: NDArray[np.int64]) -> int:
     """Length of these numbers in JSON: their digits, a comma each and brackets around each row."""
-    digits: int = sum(int((whole >= bound).sum()) for bound in (10, 100, 1000))
-    return 2 * int(whole.size) + digits + 2 * len(whole)
+    digits = sum(int(np.count_nonzero(whole >= bound)) for bound in (10, 100, 1000))
+    rows, cells = len(whole), int(whole.size)
+    return 2 * cells + digits + 2 * rows
 
 
 def _pool(weights: Array, size: int) -> NDArray[np.int64]:

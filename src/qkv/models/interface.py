@@ -1,11 +1,14 @@
 """What training and decoding may ask of a model.  Search, measurement and the page know nothing else."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from ..shapes import Batch, Ids, Keep, Logits, States
+from ..errors import WeightsError
+from ..shapes import Batch, Keep, Logits, States
 
 
 @dataclass(frozen=True)
@@ -71,4 +74,30 @@ class Seq2Seq(Steps, Protocol):
         ...
 
 
-__all__ = ["Batch", "Ids", "Memory", "Predictions", "Seq2Seq", "State", "Steps"]
+def state_of(net: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and stored buffer once, under its first name: shared matrices are not repeated."""
+    kept = {n: p.detach() for n, p in net.named_parameters()}
+    stored = net.state_dict()
+    return kept | {n: b for n, b in net.named_buffers() if n in stored}
+
+
+def set_state(net: nn.Module, tensors: Mapping[str, Tensor], *, place: object = "") -> None:
+    """The inverse of `state_of`, in place.  Raises WeightsError where names or shapes differ."""
+    own = state_of(net)
+    if missing := sorted(own.keys() ^ tensors.keys()):
+        raise WeightsError(
+            f"{len(missing)} tensors missing or unexpected, first: {missing[0]}",
+            place=place,
+            fix="is this a checkpoint of the same model?",
+            code="QKV-051",
+        )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            if tensor.shape != tensors[name].shape:
+                raise WeightsError(
+                    f"{name} is {tuple(tensors[name].shape)}, the model needs {tuple(tensor.shape)}",
+                    place=place,
+                    fix="is this a checkpoint of the same model?",
+                    code="QKV-052",
+                )
+            tensor.copy_(tensors[name])

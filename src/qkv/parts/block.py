@@ -229,6 +229,7 @@ class Stack(nn.Module):
     ) -> States:
         """x (B, T, C), keep (B, T); memory (B, S, C) and its keep where the stack has cross attention."""
         x = x.masked_fill(~keep[..., None], 0.0)  # so that padding holds nothing that could spread
+        x = x.to(torch.get_autocast_dtype(x.device.type)) if torch.is_autocast_enabled(x.device.type) else x
         seen = None
         if memory_keep is not None:
             seen = Allowed.of(Full(), memory_keep, x.shape[1])

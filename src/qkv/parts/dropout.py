@@ -23,16 +23,17 @@ class Noise:
         self.bits = np.random.SFC64(np.random.SeedSequence(key))
         self.generators: dict[torch.device, torch.Generator] = {}
 
-    def bytes(self, n: int, device: torch.device) -> Tensor:
-        """(n) uint8, uniform on 0 … 255."""
+    def kept(self, shape: torch.Size, device: torch.device, cut: int) -> Tensor:
+        """uint8 of this shape: 0 with probability cut / 256, else 1."""
+        n = shape.numel()
         if device.type == "cpu":
-            return torch.from_numpy(self.bits.random_raw(-(-n // 8)).view(np.uint8)[:n])
+            drawn = self.bits.random_raw(-(-n // 8)).view(np.uint8)[:n]
+            return torch.from_numpy((drawn >= cut).view(np.uint8)).view(shape)
         if device not in self.generators:
             seed = int(np.random.SeedSequence(self.key).generate_state(1, np.uint64)[0] >> 1)
             self.generators[device] = torch.Generator(device).manual_seed(seed)
-        return torch.empty(n, dtype=torch.uint8, device=device).random_(
-            generator=self.generators[device]
-        )
+        made = torch.empty(shape, dtype=torch.uint8, device=device)
+        return made.random_(generator=self.generators[device]).ge(cut).to(torch.uint8)
 
 
 @contextmanager
@@ -52,12 +53,12 @@ class _Drop(torch.autograd.Function):
     def forward(ctx, x: Tensor, kept: Tensor, scale: float) -> Tensor:  # type: ignore[no-untyped-def,override]
         ctx.save_for_backward(kept)
         ctx.scale = scale
-        return torch.where(kept, x * scale, 0)
+        return x * kept.to(x.dtype).mul_(scale)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def,override]
         (kept,) = ctx.saved_tensors
-        return torch.where(kept, grad * ctx.scale, 0), None, None
+        return grad * kept.to(grad.dtype).mul_(ctx.scale), None, None
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
@@ -68,7 +69,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     if source is None:
         return torch.nn.functional.dropout(x, p)
     cut = round(p * 256)
-    kept = (source.bytes(x.numel(), x.device) >= cut).view(x.shape)
+    kept = source.kept(x.shape, x.device, cut)
     dropped: Tensor = _Drop.apply(x, kept, 256 / (256 - cut))
     return dropped
 

@@ -37,7 +37,13 @@ def dense(
 def fused(
     q: Heads, k: Heads, v: Heads, allowed: Allowed, *, bias: Bias | None = None, scale: float
 ) -> Heads:
-    """The same in one kernel that never stores the (T, S) weights (Dao et al. 2022)."""
+    """The same in one kernel that never stores the (T, S) weights (Dao et al. 2022).
+
+    On a CPU it runs in float32 or wider: the kernel's bf16 backward is many times slower (docs/diary.md)."""
+    half = q.device.type == "cpu" and q.dtype in (torch.bfloat16, torch.float16)
+    if half:
+        q, k, v = q.float(), k.float(), v.float()
     added = allowed.added(q.dtype)
     added = added if bias is None else added + bias
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=scale)
+    with torch.autocast(q.device.type, enabled=False):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=scale)

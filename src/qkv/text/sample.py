@@ -14,6 +14,7 @@ from .pipeline import BYTES, CUT, SPECIALS
 
 CACHE = 1 << 17  # entries, then the cache starts afresh
 LONGEST = 64  # BPE words of more symbols are not sampled: each merge would look at the whole word
+SHARPEST = 1e12  # theta; keeps theta * score finite however small alpha is
 BYTE0 = len(SPECIALS)
 
 
@@ -114,7 +115,7 @@ class UnigramSampling:
         self.theta = math.nan
 
     def sample(self, ready: str, rng: random.Random, alpha: float) -> list[int]:
-        theta = 1 / alpha - 1
+        theta = min(1 / alpha - 1, SHARPEST)
         if theta != self.theta:
             self.tables, self.theta = {}, theta
         tables, draw = self.tables, rng.random

@@ -59,14 +59,16 @@ def _groups() -> dict[str, tuple[str, str, list[str]]]:
 
     Frames that meet in one English sentence share its group, so a split never parts them.
     Raises DataError if a Korean sentence would have two translations."""
-    from . import life, talk, things  # noqa: F401 - importing a module registers its frames
+    from . import life, linked, people, states, talk, where  # noqa: F401 - importing a module registers its frames
     from .frame import FRAMES
     from .hand import PAIRS
 
     ours = {side for pair in PAIRS for side in pair}
     groups: dict[str, tuple[str, str, list[str]]] = {}
     english_of: dict[str, str] = {}
-    for frame in FRAMES:
+    for frame in sorted(
+        FRAMES, key=lambda f: f.name
+    ):  # by name: the order of imports must not matter
         for key, koreans, english in frame.combinations():
             if english in ours or ours.intersection(koreans):
                 continue

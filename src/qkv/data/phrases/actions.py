@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from . import words as w
-from .english import POSSESSIVE
+from .english import POSSESSIVE, plural
 from .hangul import particle
-from .verbs import conjugate, honorific
+from .verbs import conjugate, respectful
 
 
 class Action(NamedTuple):
@@ -29,18 +29,27 @@ class Action(NamedTuple):
 
     def say(self, ending: str, casual: bool, *, adverb: str = "", respect: bool = False) -> str:
         """The Korean verb phrase; 반말 drops 을/를.  say("아/어요", False) = 커피를 마셔요."""
-        if respect and ending == "아/어요":
-            ending = "세요"
-        stem = honorific(self.verb) if respect else self.verb
-        verb = stem[:-2] + "세요" if ending == "세요" else conjugate(stem, ending)
+        verb = respectful(self.verb, ending) if respect else conjugate(self.verb, ending)
+        if self.verb == "돕다":
+            verb = verb.replace("도와 주", "도와주").replace("도와 줘", "도와줘")
         if self.light and not adverb:
             return self.noun + verb
-        dropped = casual and self.josa == "을/를"
-        head = self.noun if dropped or not self.noun else particle(self.noun, self.josa)
+        head = self.noun
+        if adverb in ("안", "못") and len(self.verb) > 2 and self.verb.endswith("하다"):
+            # 하다 parts from its noun: 한국어 공부를 안 해요, 엄마한테 전화 못 했어
+            owner = self.noun if self.josa == "을/를" else particle(self.noun, self.josa)
+            head = f"{owner} {self.verb[:-2]}"
+            verb = verb.removeprefix(self.verb[:-2])
+            return f"{head if casual else particle(head, '을/를')} {adverb} {verb}"
+        if self.noun and self.josa and not (casual and self.josa == "을/를"):
+            head = particle(self.noun, self.josa)
         return " ".join(part for part in (head, adverb, verb) if part)
 
-    def tail(self, pronoun: str = "I") -> str:
-        return self.rest.replace("{my}", POSSESSIVE[pronoun])
+    def tail(self, pronoun: str = "I", general: bool = False) -> str:
+        """What follows the English verb; `general` speaks of a kind: a book -> books."""
+        rest = self.rest.replace("{my}", POSSESSIVE[pronoun])
+        article, _, noun = rest.partition(" ")
+        return plural(noun) if general and article in ("a", "an") else rest
 
 
 def _do(verb: str, base: str, nouns: Iterable[w.Noun], *places: w.Place) -> tuple[Action, ...]:
@@ -70,11 +79,22 @@ WRITE = _rows("쓰다", "write", "편지=a letter,이메일=an email,시=a poem"
 LEARN = _rows("배우다", "learn", "한국어=Korean,영어=English,일본어=Japanese,중국어=Chinese,피아노=the piano,기타=the guitar,수영=swimming,춤=dancing")  # fmt: skip
 STUDY = _rows("공부하다", "study", "한국어=Korean,영어=English,수학=math,역사=history,과학=science", w.LIBRARY, w.HOME, w.SCHOOL)  # fmt: skip
 PLAY = _rows("치다", "play", "피아노=the piano,기타=the guitar,테니스=tennis")
-SPORT = _rows("하다", "play", "축구=soccer,농구=basketball,야구=baseball,게임=games")
+SPORT = _light("축구=play soccer,농구=play basketball,야구=play baseball,게임=play games")
 OUTDOORS = _light("산책=take a walk,운동=exercise", w.PARK)
 HOBBY = _light("요리=cook,쇼핑=go shopping,여행=travel,노래=sing")
-CHORES = _light("청소=clean,빨래=do the laundry,설거지=do the dishes") + _rows("하다", "do", "숙제={my} homework", w.HOME, w.LIBRARY)  # fmt: skip
-WORKING = _light("일=work", w.HOME) + (Action("", "", "일어나다", "get", "up"), Action("", "", "쉬다", "rest", "", (w.HOME,)), Action("", "", "자다", "sleep", "", (w.HOME,)), Action("", "", "춤추다", "dance", ""))  # fmt: skip
+CHORES = _light("청소=clean,빨래=do the laundry,설거지=do the dishes,숙제=do {my} homework", w.HOME)
+WORKING = (
+    *_light("일=work", w.HOME),
+    Action("", "", "쉬다", "rest", "", (w.HOME,)),
+    Action("", "", "춤추다", "dance", ""),
+    Action("", "", "자다", "sleep", "", (w.HOME,)),
+)
+HOURS = (
+    Action("일찍", "", "일어나다", "get", "up early"),
+    Action("늦게", "", "일어나다", "get", "up late"),
+    Action("일찍", "", "자다", "go", "to bed early"),
+    Action("늦게", "", "자다", "go", "to bed late"),
+)
 BUY = _do("사다", "buy", w.GIFTS, w.MALL) + _do("사다", "buy", w.SNACKS + w.FRUIT + w.PLAIN, w.MARKET) + _do("사다", "buy", w.READING, w.BOOKSHOP)  # fmt: skip
 MAKE = _rows("만들다", "make", "케이크=cake,샌드위치=a sandwich,샐러드=salad,의자=a chair,쿠키=cookies", w.HOME) + _rows("굽다", "bake", "빵=bread,쿠키=cookies", w.HOME)  # fmt: skip
 RIDE = _rows("타다", "take", "버스=the bus,지하철=the subway,택시=a taxi,기차=the train") + _rows("타다", "ride", "자전거={my} bicycle", w.PARK)  # fmt: skip
@@ -95,10 +115,11 @@ SWIM = _light("수영=swim", w.POOL, w.BEACH)
 GO = tuple(Action(p.ko, "에", "가다", "go", p.to) for p in w.PLACES)
 COME = tuple(Action(p.ko, "에", "오다", "come", p.to) for p in w.PLACES)
 
-DAILY = DRINK + EAT + MEAL + READ + WATCH + LISTEN + WRITE + STUDY + PLAY + SPORT + OUTDOORS + HOBBY + CHORES + WORKING + SWIM + WALK + PHOTO + RIDE + GO[:12]  # fmt: skip
+DAILY = DRINK + EAT + MEAL + READ + WATCH + LISTEN + WRITE + STUDY + PLAY + SPORT + OUTDOORS + HOBBY + CHORES + WORKING + HOURS + SWIM + WALK + PHOTO + RIDE + GO[:12]  # fmt: skip
 ONCE = DAILY + BUY + MAKE + MEET + CALL + HELP + GO
 SOCIAL = DRINK[:-2] + EAT + MEAL + WATCH + LISTEN + STUDY + PLAY + SPORT + OUTDOORS + HOBBY + SWIM + WALK + PHOTO + MAKE + GO[3:]  # fmt: skip
 TASKS = CHORES + OPEN + SWITCH + WASH + MAKE + BUY[-9:] + HELP + CALL + CHOOSE
+DUTIES = CHORES + STUDY + WORKING[:1] + HOURS + BUY + CALL + HELP + MEET + WRITE + READ + GO + RIDE[:4] + MAKE + OUTDOORS[1:] + HOBBY[:1] + CHOOSE  # fmt: skip
 SKILLS = (
     PLAY
     + SPORT
@@ -107,3 +128,15 @@ SKILLS = (
     + MAKE
     + (Action("자전거", "을/를", "타다", "ride", "a bicycle"),)
 )
+
+
+def fits(do: Action, when: str) -> bool:
+    """Does the English time suit the action?  Nobody has lunch every evening or gets up last night."""
+    if do in MEAL:
+        return not any(part in when for part in ("morning", "evening", "night", "lunch"))
+    if do in HOURS:
+        wrong = ("evening", "night", "now", "earlier", "later", "lunch")
+        return not any(
+            part in when for part in (wrong if do.base == "get" else ("morning", *wrong[1:]))
+        )
+    return True

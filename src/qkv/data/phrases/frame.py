@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from . import english as e
 from . import words as w
-from .actions import Action
+from .actions import Action, fits
 from .hangul import particle
 from .verbs import conjugate
 
@@ -21,7 +21,6 @@ ENDINGS = {  # name: (반말, 해요체)
     "want": ("고 싶어", "고 싶어요"),
     "wanted": ("고 싶었어", "고 싶었어요"),
     "now": ("고 있어", "고 있어요"),
-    "then": ("고 있었어", "고 있었어요"),
     "can": ("(으)ㄹ 수 있어", "(으)ㄹ 수 있어요"),
     "cannot": ("(으)ㄹ 수 없어", "(으)ㄹ 수 없어요"),
     "must": ("아/어야 해", "아/어야 해요"),
@@ -54,6 +53,8 @@ class Frame(NamedTuple):
         """(key, Korean variants, English) of every kept combination; the key names frame and fillers."""
         size = prod(len(slot) for slot in self.slots)
         for fillers in product(*self.slots):
+            if not _sensible(fillers):
+                continue
             key = "|".join([self.name, *(_name(f) for f in fillers)])
             if fraction("keep", key) * size <= self.cap and (made := self.make(*fillers)):
                 yield key, made[0], made[1]
@@ -75,6 +76,13 @@ def frame(category: str, cap: int, *slots: Sequence[Any]) -> Callable[[Callable[
 def fraction(salt: str, key: str) -> float:
     """A number in [0, 1) that depends on nothing but its arguments."""
     return int.from_bytes(sha256(f"{salt}|{key}".encode()).digest()[:8], "big") / 2**64
+
+
+def _sensible(fillers: Sequence[object]) -> bool:
+    """Every action suits every time beside it."""
+    actions = [f for f in fillers if isinstance(f, Action)]
+    times = [f.en for f in fillers if isinstance(f, w.Phrase)]
+    return all(fits(action, time) for action in actions for time in times)
 
 
 def _name(filler: object) -> str:
@@ -110,9 +118,12 @@ def copula(noun: str, before: str = "", end: str = ".") -> list[str]:
     return [line(before, particle(noun, pair), end=end) for pair in ("이야/야", "이에요/예요")]
 
 
-def clause(who: w.Subject, tense: str, action: Action, *, negative: bool = False, mid: str = "") -> str:  # fmt: skip
-    """The English of a statement: agreement, auxiliary and verb, without its times."""
-    rest = action.tail(who.pronoun)
+def clause(who: w.Subject, tense: str, action: Action, *, negative: bool = False, mid: str = "", every: bool = False) -> str:  # fmt: skip
+    """The English of a statement: agreement, auxiliary and verb, without its times.
+
+    The simple present speaks of kinds (reads books), unless it happens `every` so often (reads a book every day)."""
+    general = tense == "present" and not every
+    rest = action.tail(who.pronoun, general)
     base, mine = action.base, who.agree
     does = "does" if mine in ("he", "she", "it") else "do"
     be = e.short(who.en, e.be(mine))
@@ -132,14 +143,20 @@ def clause(who: w.Subject, tense: str, action: Action, *, negative: bool = False
 def ask(who: w.Subject, tense: str, action: Action, mid: str = "") -> str:
     """The English of a yes/no question, without its mark."""
     base, rest, mine = action.base, action.tail(who.pronoun), who.agree
+    name = yours(who)
     if tense in ("now", "plan"):
         verb = e.gerund(base)
         if tense == "plan" and base not in ("go", "come"):
             verb = f"going to {base}"
-        return _join(e.be(mine), who.en, verb, rest)
+        return _join(e.be(mine), name, verb, rest)
     does = "does" if mine in ("he", "she", "it") else "do"
     head = {"past": "did", "present": does}.get(tense, tense)
-    return _join(head, who.en, mid, base, rest)
+    return _join(head, name, mid, base, rest)
+
+
+def yours(who: w.Subject) -> str:
+    """Asked of, a family is the listener's: 엄마는 어디에 있어요? is Where is your mom?"""
+    return who.en.replace("my ", "your ")
 
 
 def _join(*parts: str) -> str:
@@ -147,3 +164,8 @@ def _join(*parts: str) -> str:
 
 
 YOU = w.Subject("너", "너", "you", "you")  # unsaid in Korean questions
+
+
+def being(thing: w.Noun, tense: str = "present", negative: bool = False) -> str:
+    """is, are, was, were, and their n't, for a thing."""
+    return e.be(thing.person, tense) + ("n't" if negative else "")

@@ -74,7 +74,7 @@ def a_cup(drink: w.Noun) -> Made:
     return [f"{drink.ko} 한잔 {how}?" for how, _ in HOW_ABOUT], f"How about {drink.en}?"
 
 
-@frame("suggestions", 140, SOON, w.TREATS)
+@frame("suggestions", 105, SOON, w.TREATS)
 def a_cup_then(when: w.Phrase, drink: w.Noun) -> Made:
     return [f"{when.ko} {drink.ko} 한잔 {how}?" for how, _ in HOW_ABOUT], f"How about {drink.en} {when.en}?"  # fmt: skip
 
@@ -97,7 +97,7 @@ def a_warm_cup(drink: w.Noun, how: str) -> Made:
     ], f"How about {adjective} {drink.en}?"
 
 
-@frame("suggestions", 120, w.FOODS + w.PLAIN[:0], ("", *SOON[:5]))
+@frame("suggestions", 90, w.FOODS, ("", *SOON[:5]))
 def some_food(food: w.Noun, when: w.Phrase | str) -> Made:
     ko, en = ("", "") if isinstance(when, str) else when
     return [line(ko, food.ko, how, end="?") for how, _ in HOW_ABOUT], e.sentence(f"how about {food.one} {en}", "?")  # fmt: skip
@@ -119,36 +119,36 @@ def how_is(thing: w.Noun) -> Made:
     return [f"이 {thing.ko} {how}?" for how, _ in HOW_ABOUT], e.sentence(f"how about {thing.this}", "?")  # fmt: skip
 
 
-@frame("suggestions", 260, SOON + w.DAYS, x.SOCIAL + x.MEET)
+@frame("suggestions", 195, SOON + w.DAYS, x.SOCIAL + x.MEET)
 def why_not(when: w.Phrase, do: x.Action) -> Made:
     gerund = f"{e.gerund(do.base)} {do.tail('you')}"
     return [line(when.ko, do.say("는 게", False), how, end="?") for how, _ in HOW_ABOUT], e.sentence(f"how about {gerund} {when.en}", "?")  # fmt: skip
 
 
-@frame("suggestions", 420, w.FUTURE_TIMES + SOON[:2], x.SOCIAL)
+@frame("suggestions", 315, w.FUTURE_TIMES + SOON[:2], x.SOCIAL)
 def shall_we(when: w.Phrase, do: x.Action) -> Made:
     return say("shall", do, f"{when.ko} 같이", end="?"), e.sentence(f"shall we {do.base} {do.tail('we')} {when.en}", "?")  # fmt: skip
 
 
-@frame("suggestions", 300, w.FUTURE_TIMES + SOON[:2], x.SOCIAL)
+@frame("suggestions", 225, w.FUTURE_TIMES + SOON[:2], x.SOCIAL)
 def lets(when: w.Phrase, do: x.Action) -> Made:
     variants = [line(when.ko, do.say("자", True)), line("우리", when.ko, do.say("아/어요", False))]
     return variants, e.sentence(f"let's {do.base} {do.tail('we')} {when.en}")
 
 
-@frame("suggestions", 110, x.SOCIAL)
+@frame("suggestions", 82, x.SOCIAL)
 def lets_now(do: x.Action) -> Made:
     return [line("우리", do.say("자", True)), line("우리 같이", do.say("아/어요", False))], e.sentence(f"let's {do.base} {do.tail('we')}")  # fmt: skip
 
 
-@frame("suggestions", 260, w.FUTURE_TIMES + SOON[:2], x.SOCIAL)
+@frame("suggestions", 195, w.FUTURE_TIMES + SOON[:2], x.SOCIAL)
 def feel_like(when: w.Phrase, do: x.Action) -> Made:
     return say("feel like", do, when.ko, end="?"), e.sentence(f"do you want to {do.base} {do.tail('you')} {when.en}", "?")  # fmt: skip
 
 
-@frame("suggestions", 60, w.TREATS, ("hill", "give"))
+@frame("suggestions", 60, w.TREATS, ("하다", "주다"))
 def a_cup_offer(drink: w.Noun, how: str) -> Made:
-    if how == "hill":
+    if how == "하다":
         return [
             f"우리 {drink.ko} 한잔 할까?",
             f"우리 {drink.ko} 한잔 할까요?",
@@ -156,20 +156,22 @@ def a_cup_offer(drink: w.Noun, how: str) -> Made:
     return [f"{drink.ko} 한잔 줄까?", f"{drink.ko} 한잔 드릴까요?"], f"Would you like {drink.en}?"
 
 
-@frame("requests", 200, x.TASKS, ("", *w.NAMES))
+@frame("requests", 150, x.TASKS, ("", *w.NAMES))
 def please(do: x.Action, name: w.Phrase | str) -> Made:
     return _to(name, say("please", do), e.sentence(f"please {do.base} {do.tail('you')}"), ".")
 
 
-@frame("requests", 200, x.TASKS, ("", *SOON[:3], *w.FUTURE_TIMES[3:6]))
+@frame("requests", 150, x.TASKS, ("", *SOON[:3], *w.FUTURE_TIMES[3:6]))
 def could_you(do: x.Action, when: w.Phrase | str) -> Made:
     ko, en = ("", "") if isinstance(when, str) else when
+    if en not in ("", "now", "later") and do in x.SWITCH + x.OPEN + x.WASH:
+        return None
     return say("could", do, ko, end="?"), e.sentence(f"could you {do.base} {do.tail('you')} {en}", "?")  # fmt: skip
 
 
-@frame("requests", 200, x.TASKS[4:] + x.SPORT + x.HOBBY[3:] + x.PHOTO + x.EAT, ("", *w.NAMES))
+@frame("requests", 150, x.TASKS[4:] + x.SPORT + x.HOBBY[3:] + x.PHOTO + x.EAT, ("", *w.NAMES))
 def do_not(do: x.Action, name: w.Phrase | str) -> Made:
-    return _to(name, say("do not", do), e.sentence(f"don't {do.base} {do.tail('you')}"), ".")
+    return _to(name, say("do not", do), e.sentence(f"don't {do.base} {do.tail('you', True)}"), ".")
 
 
 def _to(name: w.Phrase | str, variants: list[str], english: str, end: str) -> Made:
@@ -198,7 +200,7 @@ def give_me(thing: w.Noun, how: str) -> Made:
 COUNTED = w.FRUIT + w.BITES + w.TICKETS + w.READING
 
 
-@frame("shopping", 150, w.NUMBERS[:10], COUNTED)
+@frame("shopping", 112, w.NUMBERS[:10], COUNTED)
 def so_many(number: w.Phrase, thing: w.Noun) -> Made:
     noun = thing.en if number.en == "one" else thing.all
     before = line(thing.ko, number.ko, thing.unit, end="")
@@ -206,7 +208,7 @@ def so_many(number: w.Phrase, thing: w.Noun) -> Made:
 
 
 @frame(
-    "shopping", 150, w.NUMBERS[:6], w.DRINKS, (("잔", "cup", "glass"), ("병", "bottle", "bottle"))
+    "shopping", 112, w.NUMBERS[:6], w.DRINKS, (("잔", "cup", "glass"), ("병", "bottle", "bottle"))
 )
 def so_many_cups(number: w.Phrase, drink: w.Noun, unit: tuple[str, str, str]) -> Made:
     if unit[0] == "병" and (drink in w.HOT or drink.ko == "아이스티"):
@@ -217,20 +219,20 @@ def so_many_cups(number: w.Phrase, drink: w.Noun, unit: tuple[str, str, str]) ->
     return [f"{before} 줘.", f"{before} 주세요."], e.sentence(f"{number.en} {cups} of {drink.en}, please")  # fmt: skip
 
 
-@frame("shopping", 150, w.DRINKS + w.DISHES + w.BOWLS, w.SNACKS + w.BITES + w.FRUIT)
+@frame("shopping", 112, w.DRINKS + w.DISHES + w.BOWLS, w.SNACKS + w.BITES + w.FRUIT)
 def this_and_that(one: w.Noun, two: w.Noun) -> Made:
     both = f"{particle(one.ko, '이랑/랑')} {two.ko}"
     return [f"{both} 줘.", f"{both} 주세요."], e.sentence(f"{one.one} and {two.one}, please")
 
 
-@frame("shopping", 150, ("", *w.PAST_TIMES), w.SNACKS + w.PLAIN + w.BOWLS[:1], w.GIFTS + w.FRUIT + w.READING)  # fmt: skip
+@frame("shopping", 112, ("", *w.PAST_TIMES), w.SNACKS + w.PLAIN + w.BOWLS[:1], w.GIFTS + w.FRUIT + w.READING)  # fmt: skip
 def bought_both(when: w.Phrase | str, one: w.Noun, two: w.Noun) -> Made:
     ko, en = ("", "") if isinstance(when, str) else when
     both = f"{particle(one.ko, '과/와')} {particle(two.ko, '을/를')}"
     return levels("사다", "past", line(ko, both, end="")), e.sentence(f"I bought {one.one} and {two.one} {en}")  # fmt: skip
 
 
-@frame("shopping", 99, SHOWN + w.ANIMALS[:0])
+@frame("shopping", 99, SHOWN)
 def how_much(thing: w.Noun) -> Made:
     verb = "are" if thing.kind == "plural" else "is"
     return [f"이 {particle(thing.ko, '은/는')} 얼마{end}?" for end in ("야", "예요")], e.sentence(f"how much {verb} {thing.this}", "?")  # fmt: skip
@@ -245,7 +247,7 @@ def how_much_many(number: w.Phrase, thing: w.Noun) -> Made:
     )
 
 
-@frame("shopping", 110, w.COLOURS, w.GIFTS, ("있다", "사다"))
+@frame("shopping", 82, w.COLOURS, w.GIFTS, ("있다", "사다"))
 def colour(colour_: w.Phrase, thing: w.Noun, verb: str) -> Made:
     if thing.ko in ("선물", "꽃", "컴퓨터"):
         return None

@@ -73,6 +73,15 @@ def honorific(verb: str) -> str:
     return HONORIFIC.get(verb) or conjugate(verb, "(으)시") + "다"
 
 
+def respectful(verb: str, ending: str) -> str:
+    """Conjugate for a respected subject: 가세요, 드셨어, 읽고 계세요."""
+    if ending.startswith("고 있"):
+        return conjugate(HONORIFIC.get(verb, verb), "고 ") + respectful("있다", ending[3:])
+    if ending == "어요" or ending == "아/어요":
+        return honorific(verb)[:-2] + "세요"
+    return conjugate(honorific(verb), {"어": "아/어"}.get(ending, ending))
+
+
 def _a(vowel: str) -> str:
     return "아" if vowel in BRIGHT else "어"
 

@@ -57,6 +57,7 @@ function named(node, pick) {
 }
 const clamp = (x, low, high) => Math.min(high, Math.max(low, x));
 const number = (thousandths) => (thousandths / 1000).toFixed(3);
+const short = (thousandths) => (Math.round(thousandths / 10) / 100).toFixed(2);
 const spoken = (token) => (token.name ? WORDS[lang][token.name] : token.text);
 const largest = (weights) => Math.max(1, ...weights.map((row) => row.reduce((a, b) => Math.max(a, b), 0)));
 

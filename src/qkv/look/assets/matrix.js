@@ -89,7 +89,7 @@ function matrix(rows, columns, weights, picked) {
       if (wide < 40 || high < 24 || w < 10) return;
       context.fillStyle = inkOn(c);
       context.globalAlpha = w < 100 ? 0.62 : 1;
-      context.fillText((w / 1000).toFixed(2), (x + 0.5) * wide, (y + 0.5) * high + 1);
+      context.fillText(short(w), (x + 0.5) * wide, (y + 0.5) * high + 1);
       context.globalAlpha = 1;
     }));
   }

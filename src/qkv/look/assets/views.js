@@ -27,7 +27,7 @@ function sentence(tokens, name, picked) {
       const w = weights ? weights[k] : 0, c = weights ? colour(w / top) : null;
       chip.text.style.backgroundColor = c ? css(c) : "";
       chip.text.style.color = c ? inkOn(c) : "";
-      chip.value.textContent = weights && w >= 10 ? (w / 1000).toFixed(2) : "";
+      chip.value.textContent = weights && w >= 10 ? short(w) : "";
     });
   }
   function choose(k) {

@@ -1,0 +1,381 @@
+"""The only training loop.  Pre-training, fine-tuning and LoRA differ in data, objective and what requires a gradient.
+
+Step k (from 1) draws batches k·a … k·a+a-1 of the stream, drops out with noise keyed (seed, k, micro-batch) and moves with
+the rate of the updates applied so far: nothing random is remembered, so a resumed run is the uninterrupted one, bit for bit."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError, DivergedError, Interrupted, OutOfMemoryError, Preempted
+from ..models.interface import set_state, state_of
+from ..parts.dropout import noise
+from ..shapes import Batch
+from .losses import token_loss
+from .optim import OptimConfig, adamw, gradient_norm, learning_rate
+from .speed import has_bf16, keep_freed_memory
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    steps: int = 2000
+    batch_tokens: int = 4096  # padded tokens of the longer side, of one micro-batch
+    accumulate: int = 1  # micro-batches per step
+    smoothing: float = 0.1  # label smoothing
+    forcing: float = 1.0  # the share of target tokens fed from the data (teacher forcing)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
+    ema: float = 0.0  # decay of an exponential moving average of the weights; 0: none
+    average: int = 0  # the last n snapshots are averaged into the final model; 0: none
+    eval_every: int = 200  # also when snapshots are taken and `last` is written
+    save_every: int = 200  # how much work a kill may cost
+    log_every: int = 20
+    patience: int = 0  # stop after so many evaluations without a better one; 0: never
+    keep_best: int = 1
+    metric: str = "dev/loss"  # what "best" means; dev/loss and dev/perplexity: low, all others: high
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_tokens", "accumulate", "eval_every", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"train.{name} must be at least 1 (got {getattr(self, name)})",
+                    fix=f"try train.{name}=100",
+                )
+        for name in ("smoothing", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(
+                    f"train.{name} must be in [0, 1) (got {getattr(self, name)})",
+                    fix=f"try train.{name}=0.1",
+                )
+        if not 0 <= self.forcing <= 1:
+            raise ConfigError(
+                f"train.forcing must be in [0, 1] (got {self.forcing})", fix="try train.forcing=1"
+            )
+        if min(self.average, self.patience) < 0 or self.keep_best < 1:
+            raise ConfigError(
+                "train.average and train.patience must be >= 0, train.keep_best >= 1",
+                fix="try train.average=0",
+            )
+
+    @property
+    def low_is_best(self) -> bool:
+        return self.metric in ("dev/loss", "dev/perplexity")
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands; with the weights and moments it is everything a resume needs."""
+
+    step: int = 0
+    applied: int = 0  # updates made: the learning rate counts these, so a skipped step costs nothing
+    skipped: int = 0  # steps whose loss or gradient was not finite
+    in_a_row: int = 0
+    best: float | None = None
+    since_best: int = 0  # evaluations without a better one
+    metrics_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a log line shows.  loss and nll are nats per target token; eta is seconds."""
+
+    step: int
+    steps: int
+    loss: float
+    nll: float
+    lr: float
+    grad_norm: float
+    tokens: int
+    tokens_per_second: float
+    eta: float
+
+
+@dataclass(frozen=True)
+class Header:
+    lines: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    step: int
+    metrics: dict[str, float]
+    best: bool
+
+
+@dataclass(frozen=True)
+class Note:
+    text: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    position: Position
+    seconds: float
+    stopped_early: bool = False
+
+
+Event = Header | Step | Evaluated | Note | Finished
+Listen = Callable[[Event], None]
+
+
+class Stream(Protocol):
+    def batch(self, step: int) -> Batch: ...
+
+
+class Keeper(Protocol):
+    """Where a run's weights go; `learn.checkpoint.RunFolder` on disk, nothing in a test."""
+
+    def restore(self) -> tuple[Position, Weights, Weights] | None: ...
+    def save(self, position: Position, weights: Weights, moments: Weights) -> None: ...
+    def snapshot(self, step: int, weights: Weights, metrics: dict[str, float]) -> None: ...
+    def model(self, name: str, weights: Weights, metrics: dict[str, float]) -> None: ...
+    def average(self, n: int) -> Weights | None: ...
+
+
+class Log(Protocol):
+    def log(self, step: int, values: dict[str, Any]) -> None: ...
+    def log_timing(self, step: int, values: dict[str, Any]) -> None: ...
+    def size(self) -> int: ...
+    def rewind(self, size: int) -> None: ...
+
+
+Validate = Callable[[nn.Module, int], dict[str, float]]
+
+
+@dataclass
+class Trainer:
+    """net + stream + settings -> weights.  `fit` is the loop; the rest is what one step is made of."""
+
+    net: nn.Module
+    stream: Stream
+    config: TrainConfig
+    optim: OptimConfig
+    seed: int
+    keeper: Keeper
+    log: Log
+    validate: Validate
+    listen: Listen = lambda event: None
+    stop: Callable[[], str | None] = lambda: None  # names the signal that asks to stop, if any
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        keep_freed_memory()
+        self.net.to(self.device).train()
+        self.bf16 = self.config.precision == "bf16" or (
+            self.config.precision == "auto" and has_bf16(self.device)
+        )
+        self.optimizer = adamw(self.net, self.optim)
+        self.names = [n for n, p in self.net.named_parameters() if p.requires_grad]
+        self.trained = [p for p in self.net.parameters() if p.requires_grad]
+        self.shadow = [p.detach().clone() for p in self.trained] if self.config.ema else []
+        self.loss_inputs: Callable[..., Any] = self.net.loss_inputs  # type: ignore[assignment]
+        if self.config.compile:
+            self.loss_inputs = torch.compile(self.loss_inputs, dynamic=True)
+
+    # -- one step ---------------------------------------------------------------------------------
+
+    def micro_batches(self, step: int) -> list[Batch]:
+        a = self.config.accumulate
+        return [self.stream.batch((step - 1) * a + i).to(self.device) for i in range(a)]
+
+    def gradients(self, step: int, batches: list[Batch]) -> tuple[Tensor, Tensor]:
+        """Accumulate the gradient of the summed token losses over the global number of tokens (law 11)."""
+        total = sum(b.target_tokens for b in batches)
+        loss, nll = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        for i, batch in enumerate(batches):
+            rng = torch.Generator().manual_seed((self.seed << 40) ^ (step << 8) ^ i)
+            with noise(self.seed, step, i), self.precision():
+                p = self.loss_inputs(batch, forcing=self.config.forcing, rng=rng)
+                made = token_loss(p, self.config.smoothing)
+            (made.smoothed / total).backward()  # type: ignore[no-untyped-call]
+            loss, nll = loss + made.smoothed.detach() / total, nll + made.nll / total
+        return loss, nll
+
+    def precision(self) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def update(self, position: Position, loss: float) -> tuple[Position, float, float]:
+        """Apply one update, or skip it where a number is not finite: then no weight changes (law 10)."""
+        norm = float(gradient_norm(self.net))
+        lr = learning_rate(self.optim, position.applied + 1, self.config.steps)
+        if math.isfinite(loss) and math.isfinite(norm):
+            if self.optim.clip and norm > self.optim.clip:
+                grads = [p.grad for p in self.trained if p.grad is not None]
+                torch._foreach_mul_(grads, self.optim.clip / norm)
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            self.optimizer.step()
+            if self.shadow:
+                with torch.no_grad():
+                    torch._foreach_lerp_(self.shadow, self.trained, 1 - self.config.ema)
+            position = replace(position, applied=position.applied + 1, in_a_row=0)
+        else:
+            position = replace(
+                position, skipped=position.skipped + 1, in_a_row=position.in_a_row + 1
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        return position, norm, lr
+
+    def check_health(self, position: Position, loss: float) -> None:
+        """Five bad steps in a row, or one in a hundred of many, is divergence and not bad luck."""
+        bad = position.in_a_row >= 5 or (position.skipped > 10 and position.skipped > position.step / 100)
+        if bad:
+            raise DivergedError(
+                f"{position.skipped} steps with a loss or gradient that is not finite, last at step {position.step} (loss {loss})",
+                fix=f"lower the rate (optim.lr={self.optim.lr / 3:.2g}), lengthen optim.warmup, or train.precision=fp32",
+            )
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    def fit(self) -> Position:
+        """Train to config.steps, resuming where the keeper stands.  Raises DivergedError, Preempted, Interrupted."""
+        began, position = time.monotonic(), self.resume()
+        clock, seen, early = time.monotonic(), 0, False
+        first = position.step
+        while position.step < self.config.steps and not early:
+            step = position.step + 1
+            batches = self.micro_batches(step)
+            with out_of_memory(self.config):
+                loss_t, nll_t = self.gradients(step, batches)
+            loss, nll = float(loss_t), float(nll_t)
+            position, norm, lr = self.update(replace(position, step=step), loss)
+            seen += sum(b.target_tokens for b in batches)
+            if step % self.config.log_every == 0 or not math.isfinite(loss + norm):
+                now = time.monotonic()
+                rate = seen / max(now - clock, 1e-9)
+                eta = (now - began) / (step - first) * (self.config.steps - step)
+                clock, seen = now, 0
+                tokens = sum(b.target_tokens for b in batches)
+                self.listen(Step(step, self.config.steps, loss, nll, lr, norm, tokens, rate, eta))
+                values = {"loss": loss, "nll": nll, "lr": lr, "grad_norm": norm, "tokens": tokens}
+                self.log.log(step, {f"train/{k}": v for k, v in values.items()})
+                self.log.log_timing(step, {"tokens_per_second": rate})
+            self.check_health(position, loss)
+            if step % self.config.eval_every == 0 or step == self.config.steps:
+                pause = time.monotonic()
+                position = self.evaluate(position)
+                early = bool(self.config.patience) and position.since_best >= self.config.patience
+                clock += time.monotonic() - pause
+            if step % self.config.save_every == 0:
+                position = self.save(position)
+            self.heed(position)
+        if self.config.average > 1 and (weights := self.keeper.average(self.config.average)):
+            position = self.finish_average(position, weights)
+        self.listen(Finished(position, time.monotonic() - began, early))
+        return position
+
+    def heed(self, position: Position) -> None:
+        """Save and leave when a signal asks for it."""
+        name = self.stop()
+        if name is None:
+            return
+        self.save(position)
+        kind = Interrupted if name == "SIGINT" else Preempted
+        raise kind(
+            f"{name} at step {position.step} of {self.config.steps}; everything is saved",
+            fix="run the same command again to go on",
+        )
+
+    def weights(self) -> Weights:
+        """What is evaluated and kept: the moving average where there is one, else the weights."""
+        state = state_of(self.net)
+        return state | dict(zip(self.names, self.shadow, strict=True)) if self.shadow else state
+
+    @contextlib.contextmanager
+    def wearing(self, weights: Weights) -> Iterator[None]:
+        """The net with other weights, for the duration; and in eval mode."""
+        own = {k: v.clone() for k, v in state_of(self.net).items()} if weights else {}
+        self.net.eval()
+        try:
+            if weights:
+                set_state(self.net, weights)
+            yield
+        finally:
+            if own:
+                set_state(self.net, own)
+            self.net.train()
+
+    def evaluate(self, position: Position) -> Position:
+        step, weights = position.step, self.weights()
+        with self.wearing(weights if self.shadow else {}):
+            metrics = self.validate(self.net, step)
+        value = metrics[self.config.metric]
+        sign = -1 if self.config.low_is_best else 1
+        better = math.isfinite(value) and (
+            position.best is None or sign * value > sign * position.best
+        )
+        self.log.log(step, metrics)
+        self.keeper.snapshot(step, weights, metrics)
+        self.keeper.model("last", weights, metrics)
+        if better:
+            self.keeper.model("best", weights, metrics)
+        self.listen(Evaluated(step, metrics, better))
+        if better:
+            return replace(position, best=value, since_best=0)
+        return replace(position, since_best=position.since_best + 1)
+
+    def finish_average(self, position: Position, weights: Weights) -> Position:
+        """The mean of the last snapshots becomes `last`, and `best` where it is better."""
+        with self.wearing(weights):
+            metrics = self.validate(self.net, position.step)
+        value, sign = metrics[self.config.metric], -1 if self.config.low_is_best else 1
+        better = math.isfinite(value) and (
+            position.best is None or sign * value > sign * position.best
+        )
+        self.log.log(position.step, {f"average/{k}": v for k, v in metrics.items()})
+        self.keeper.model("average", weights, metrics)
+        if better:
+            self.keeper.model("best", weights, metrics)
+        self.listen(Evaluated(position.step, {f"average/{k}": v for k, v in metrics.items()}, better))
+        return replace(position, best=value) if better else position
+
+    # -- saving and resuming ----------------------------------------------------------------------
+
+    def save(self, position: Position) -> Position:
+        position = replace(position, metrics_bytes=self.log.size())
+        moments: Weights = {}
+        for name, p in zip(self.names, self.trained, strict=True):
+            kept = self.optimizer.state.get(p, {})
+            moments |= {f"{key}/{name}": value for key, value in kept.items()}
+        moments |= {f"ema/{n}": s for n, s in zip(self.names, self.shadow, strict=bool(self.shadow))}
+        self.keeper.save(position, state_of(self.net), moments)
+        return position
+
+    def resume(self) -> Position:
+        kept = self.keeper.restore()
+        if kept is None:
+            self.log.rewind(0)
+            return Position()
+        position, state, moments = kept
+        set_state(self.net, state)
+        for i, (name, p) in enumerate(zip(self.names, self.trained, strict=True)):
+            keys = ("step", "exp_avg", "exp_avg_sq")
+            if f"step/{name}" in moments:
+                self.optimizer.state[p] = {k: moments[f"{k}/{name}"].to(p.device) for k in keys}
+            if self.shadow:
+                self.shadow[i].copy_(moments[f"ema/{name}"])
+        self.log.rewind(position.metrics_bytes)
+        return position
+
+
+@contextlib.contextmanager
+def out_of_memory(config: TrainConfig) -> Iterator[None]:
+    """Turn the allocator's complaint into one line with a smaller setting."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as e:
+        if isinstance(e, RuntimeError) and "memory" not in str(e).lower():
+            raise
+        half = max(256, config.batch_tokens // 2)
+        raise OutOfMemoryError(
+            f"a step of {config.batch_tokens} tokens does not fit into memory",
+            fix=f"try train.batch_tokens={half} train.accumulate={2 * config.accumulate}",
+        ) from None

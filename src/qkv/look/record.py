@@ -1,0 +1,56 @@
+"""See what a model looks at, with the fast kernels on: the answer does not change by a bit."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from ..parts.attention import Attention, Probe
+
+
+@contextmanager
+def record(
+    model: Any, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None
+) -> Iterator[dict[str, Tensor]]:
+    """{"decoder.stack.blocks.3.cross": (B, H, T, S)} of the passes made inside; rows sum to 1.
+
+    A layer called step by step (an RNN's decoder) gives its rows in the order of the steps.  `layers` and `heads` choose
+    which to keep: all others cost nothing.  Maps are recomputed from the same q and k; the fused kernel still gives the answer.
+    Raises UsageError for a layer or head the model does not have."""
+    net: nn.Module = getattr(model, "net", model)
+    found = [(n, m) for n, m in net.named_modules() if isinstance(m, Attention)]
+    chosen = [(n, m) for n, m in found if layers is None or _layer(n) in layers]
+    if found and not chosen:
+        raise UsageError(
+            f"layers {list(layers or ())}: no such layer",
+            fix=f"0 … {max(_layer(n) for n, _ in found)}",
+        )
+    for _, m in chosen:
+        if heads is not None and not all(0 <= h < m.n_heads for h in heads):
+            raise UsageError(f"heads {list(heads)}: no such head", fix=f"0 … {m.n_heads - 1}")
+    maps: dict[str, Tensor] = {}
+    before = [(m, m.probe) for _, m in chosen]
+    for name, m in chosen:
+        m.probe = _probe(maps, name, heads)
+    try:
+        yield maps
+    finally:
+        for m, probe in before:
+            m.probe = probe
+
+
+def _layer(name: str) -> int:
+    """encoder.stack.blocks.3.attn -> 3; a module outside any block counts as 0."""
+    return next((int(part) for part in name.split(".") if part.isdigit()), 0)
+
+
+def _probe(maps: dict[str, Tensor], name: str, heads: Sequence[int] | None) -> Probe:
+    def probe(weights: Tensor) -> None:
+        kept = weights.detach() if heads is None else weights.detach()[:, list(heads)]
+        old = maps.get(name)
+        maps[name] = kept if old is None else torch.cat([old, kept], dim=2)
+
+    return probe
