@@ -1,6 +1,7 @@
 """The store: after any kill, error or power cut there is a whole folder, the old one or the new one."""
 
 import errno
+import itertools
 import os
 import random
 import resource
@@ -189,8 +190,11 @@ def test_short_writes_are_continued(tmp_path, monkeypatch):
     assert end == "done" and content(tmp_path / "f") == NEW
 
 
-@pytest.mark.parametrize("start", ["nothing", "a folder", "the gap between two renames"])
+@pytest.mark.parametrize("start", ["nothing", "a folder", "the gap between two renames", "a save"])
 def test_a_power_cut_leaves_the_old_or_the_new_folder(tmp_path, monkeypatch, start):
+    # the worst order of ids: whatever is older is found first
+    ids = itertools.count()
+    monkeypatch.setattr(place.secrets, "token_hex", lambda n: f"{next(ids):016x}")
     root = tmp_path / "root"
     root.mkdir()
     if start != "nothing":
@@ -199,18 +203,22 @@ def test_a_power_cut_leaves_the_old_or_the_new_folder(tmp_path, monkeypatch, sta
         (root / "best").rename(place.beside(root / "best", "tmp"))
         store.write_folder(root / "older", THIRD)
         (root / "older").rename(place.beside(root / "best", "old"))
-    fs = PowerFS(root)
+    fs, first = PowerFS(root), 0
+    if start == "a save":
+        assert under(monkeypatch, fs, lambda: store.write_folder(root / "best", THIRD)) == "done"
+        first = len(fs.snapshots)
     assert under(monkeypatch, fs, lambda: store.write_folder(root / "best", NEW)) == "done"
-    legal = [None, NEW] if start == "nothing" else [OLD, NEW]
+    before = None if start == "nothing" else THIRD if start == "a save" else OLD
     tried, seen, last = 0, {}, {}
     for moment, snapshot in enumerate(fs.snapshots):
+        legal = [before, NEW] if moment >= first - 1 else [OLD, THIRD]
         last = {}
         for state in states(snapshot):
             tried += 1
             key = repr(state)
             if key not in seen:
                 seen[key] = after_the_cut(build(state, tmp_path / "cut"))
-                assert seen[key] in legal, (moment, state)
+            assert seen[key] in legal, (moment, state)
             last[key] = seen[key]
     # write_folder has returned: nothing may be lost any more
     assert list(last.values()) == [NEW] * len(last)

@@ -1,7 +1,7 @@
 """Putting a finished temporary in place, and clearing up what a crash leaves beside it.
 
 fresh      mkdir NAME.tmp-<id>, write, fsync … then  tmp -> NAME, fsync parent
-replacing                                            NAME -> NAME.old-<id>, tmp -> NAME, fsync parent, remove old
+replacing                              fsync parent, NAME -> NAME.old-<id>, tmp -> NAME, fsync parent, remove old
 A temporary is locked by its writer for as long as it lives, so debris is what nobody holds.
 Functions that say so need the caller to hold the parent (`disk.holding`).
 """
@@ -51,6 +51,8 @@ def swap(tmp: Path, folder: Path) -> None:
     old: Path | None = None
     try:
         if os.path.lexists(folder):
+            # else a power cut could bring an earlier `old` back beside this one
+            disk.sync_folder(folder.parent)
             old = beside(folder, fate(folder))
             disk.fs.rename(folder, old)
         disk.fs.rename(tmp, folder)
