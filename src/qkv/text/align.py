@@ -30,14 +30,18 @@ def original_spans(text: str, folded: str, spans: Spans, fold: Callable[[str], s
     """Spans of the folded text as spans of the original: (F, F) -> (T, T).
 
     The original is cut into clusters that fold independently (a letter and what composes with it); a piece of a
-    cluster stands for the whole cluster."""
+    cluster that folding changes stands for the whole cluster."""
     if text == folded:
         return spans
     starts: list[int] = []  # per folded character
     ends: list[int] = []
     for a, b, made in _clusters(text, fold):
-        starts += [a] * len(made)
-        ends += [b] * len(made)
+        if made == text[a:b]:
+            starts += range(a, b)
+            ends += range(a + 1, b + 1)
+        else:
+            starts += [a] * len(made)
+            ends += [b] * len(made)
     if len(starts) != len(folded):  # clusters did not fold independently: only the whole is certain
         return [(0, len(text))] * len(spans)
     starts.append(len(text))

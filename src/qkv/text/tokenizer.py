@@ -168,8 +168,13 @@ class Tokenizer:
 
     @classmethod
     def from_files(cls, files: dict[str, bytes], *, place: object = "") -> "Tokenizer":
+        """Read what files() gave, from memory; `place` is named in errors."""
         config, model = parse_files(files, place)
-        return cls(config, model)
+        try:
+            return cls(config, model)
+        except TokenizerError as e:
+            e.place = e.place or str(place)
+            raise
 
 
 def _json(value: Any) -> bytes:

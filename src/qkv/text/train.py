@@ -5,6 +5,7 @@
 
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -109,6 +110,8 @@ def _bpe(folded: list[str], config: TextConfig) -> dict[str, Any]:
 def _wordpiece(folded: list[str], config: TextConfig) -> dict[str, Any]:
     from tokenizers import models, trainers
 
+    # A word of more than 100 characters is unknown as a whole, so nothing longer need be learned.
+    folded = [_LONG.sub(r"\1 ", line) for line in folded]
     # The library numbers "##x" in the order of a hash table and breaks ties by number: numbered here, sorted, it
     # learns the same pieces every time.
     after = [f"##{c}" for c in _continuing(folded, config)]
@@ -129,6 +132,9 @@ def _wordpiece(folded: list[str], config: TextConfig) -> dict[str, Any]:
             code="QKV-042",
         )
     return _numbered(config, pieces, [])
+
+
+_LONG = re.compile(r"(\S{99})(?=\S)")
 
 
 def _continuing(folded: list[str], config: TextConfig) -> list[str]:
