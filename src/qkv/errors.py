@@ -13,6 +13,7 @@ QkvError                      exit  meaning
 ├── DivergedError               5   training stopped: losses or gradients are not finite
 ├── LawError                    1   `qkv doctor` found a broken law
 ├── FetchError                  1   a download that failed or does not verify
+├── InternalError               1   a fault of qkv itself; `--debug` shows where
 ├── Preempted                  75   stopped by a signal; a checkpoint is written, run again to resume
 └── Interrupted               130   Ctrl-C; a checkpoint is written first
 
@@ -68,6 +69,8 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     # network
     "QKV-080": ("download failed", "내려받기에 실패했습니다"),
     "QKV-081": ("download does not verify", "내려받은 파일이 검증되지 않습니다"),
+    # ourselves
+    "QKV-090": ("internal error", "프로그램 내부 오류입니다"),
 }
 
 
@@ -145,6 +148,10 @@ class LawError(QkvError):
 
 class FetchError(QkvError):
     code = "QKV-080"
+
+
+class InternalError(QkvError):
+    code = "QKV-090"
 
 
 class Preempted(QkvError):

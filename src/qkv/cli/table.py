@@ -1,0 +1,336 @@
+"""Every verb and every option of the command line, as data, in English and Korean.
+
+The parser, the help texts and the test that freezes the command line all read this table."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..messages import t
+
+Group = Literal["make", "use", "see", "data"]
+GROUPS: dict[Group, tuple[str, str]] = {
+    "make": ("Make", "만들기"),
+    "use": ("Use", "쓰기"),
+    "see": ("See", "들여다보기"),
+    "data": ("Data", "데이터"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opt:
+    """One option, or one positional word when the name has no dashes."""
+
+    name: str
+    en: str
+    ko: str
+    metavar: str = ""  # empty: a flag that takes no value
+    default: Any = None
+    low: int | None = None  # given: a whole number of at least this
+    choices: tuple[str, ...] = ()
+    short: str = ""
+    many: bool = (
+        False  # a positional that takes all remaining words; an option that may be repeated
+    )
+    optional: bool = False  # a positional that may be left out
+
+    @property
+    def key(self) -> str:
+        return self.name.lstrip("-").replace("-", "_")
+
+    @property
+    def positional(self) -> bool:
+        return not self.name.startswith("-")
+
+    @property
+    def shown(self) -> str:
+        if self.positional:
+            word = self.metavar or self.name.upper()
+            word += " …" if self.many else ""
+            return f"[{word}]" if self.optional else word
+        return f"{self.name} {self.metavar}".strip()
+
+    @property
+    def help(self) -> str:
+        return t(self.en, self.ko)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    name: str
+    group: Group
+    run: str  # module:function
+    en: str
+    ko: str
+    opts: tuple[Opt, ...] = ()
+    examples: tuple[str, ...] = ()
+
+    @property
+    def help(self) -> str:
+        return t(self.en, self.ko)
+
+    @property
+    def usage(self) -> str:
+        words = [o.shown for o in self.opts if o.positional]
+        needed = [o.shown for o in self.opts if o.name == "--model" and not o.optional]
+        return " ".join(["qkv", self.name, *words, *needed, "[options]"])
+
+
+COMMON = (
+    Opt(name="--json", en="print JSON on standard output", ko="결과를 JSON으로 출력"),
+    Opt(
+        name="--lang",
+        metavar="en|ko",
+        choices=("en", "ko"),
+        en="language of messages (else QKV_LANG, else the locale)",
+        ko="메시지 언어 (없으면 QKV_LANG, 그다음 로캘)",
+    ),
+    Opt(
+        name="--debug",
+        en="show the trace-back of an unexpected error",
+        ko="예상하지 못한 오류의 호출 경로를 출력",
+    ),
+    Opt(name="--help", short="-h", en="show this help", ko="이 도움말 보기"),
+)
+VERSION = Opt(name="--version", en="show the version", ko="버전 보기")
+
+MODEL = Opt(
+    name="--model",
+    metavar="RUN",
+    en="a run, a model folder, or an id",
+    ko="실행 폴더, 모델 폴더 또는 이름",
+)
+BEAM = Opt(
+    name="--beam",
+    metavar="N",
+    default=1,
+    low=1,
+    en="hypotheses kept while searching (1: greedy)",
+    ko="탐색 중에 남겨 둘 후보 수 (1: 그리디)",
+)
+BATCH = Opt(
+    name="--batch-tokens",
+    metavar="N",
+    default=4096,
+    low=1,
+    en="tokens per batch; smaller needs less memory",
+    ko="한 묶음의 토큰 수. 줄이면 메모리를 덜 씁니다",
+)
+TO = Opt(name="-o", metavar="FILE", en="write to FILE", ko="FILE에 저장")
+
+VERBS: tuple[Verb, ...] = (
+    Verb(
+        name="demo",
+        group="make",
+        run="qkv.cli.demo:demo",
+        en="train a small Korean-English translator in about 3 minutes and look inside",
+        ko="작은 한영 번역기를 3분 남짓 학습하고 속을 들여다보기",
+        opts=(
+            Opt(
+                name="--again",
+                en="train anew even if demo/run is finished",
+                ko="demo/run이 끝나 있어도 새로 학습",
+            ),
+        ),
+        examples=("qkv demo",),
+    ),
+    Verb(
+        name="init",
+        group="make",
+        run="qkv.cli.make:init",
+        en="print a commented recipe to start from",
+        ko="주석이 달린 학습 설정(recipe)을 출력",
+        opts=(
+            Opt(
+                name="name",
+                optional=True,
+                en="which one; without it, the list",
+                ko="이름. 없으면 목록을 보여 줍니다",
+            ),
+            TO,
+        ),
+        examples=("qkv init", "qkv init ko-en > my.toml"),
+    ),
+    Verb(
+        name="train",
+        group="make",
+        run="qkv.cli.make:train",
+        en="train a model from a recipe, or resume it",
+        ko="recipe대로 모델을 학습하거나 이어서 학습",
+        opts=(
+            Opt(
+                name="recipe",
+                en="a TOML file, or a run folder to go on with",
+                ko="TOML 파일. 실행 폴더를 주면 이어서 학습합니다",
+            ),
+            Opt(
+                name="settings",
+                metavar="key=value",
+                many=True,
+                optional=True,
+                en="settings of the recipe to change, e.g. optim.lr=1e-3",
+                ko="바꿀 설정. 예: optim.lr=1e-3",
+            ),
+            Opt(
+                name="--dry-run",
+                en="show data, size, memory and time; train nothing",
+                ko="학습하지 않고 데이터, 크기, 메모리, 시간만 보기",
+            ),
+            Opt(
+                name="--folder",
+                metavar="DIR",
+                en="where the run goes (else runs/NAME-N)",
+                ko="실행 폴더 (없으면 runs/이름-번호)",
+            ),
+        ),
+        examples=("qkv train my.toml --dry-run", "qkv train my.toml train.steps=4000"),
+    ),
+    Verb(
+        name="eval",
+        group="make",
+        run="qkv.cli.use:evaluate",
+        en="score a model on a file of pairs",
+        ko="문장 쌍 파일로 모델을 평가",
+        opts=(
+            Opt(name="run", en="a run or a model folder", ko="실행 폴더 또는 모델 폴더"),
+            Opt(
+                name="file",
+                en="TSV, CSV or JSON lines, or builtin:phrases/test",
+                ko="TSV, CSV, JSON lines 또는 builtin:phrases/test",
+            ),
+            Opt(
+                name="--metrics",
+                metavar="LIST",
+                default="bleu,chrf",
+                en="bleu, chrf, chrf++, ter, exact; by commas",
+                ko="bleu, chrf, chrf++, ter, exact를 쉼표로",
+            ),
+            BEAM,
+            BATCH,
+        ),
+        examples=("qkv eval runs/ko-en-1 test.tsv --beam 4",),
+    ),
+    Verb(
+        name="runs",
+        group="make",
+        run="qkv.cli.make:runs",
+        en="list the runs; `runs slim RUN` drops what only resuming needs",
+        ko="실행 목록. `runs slim RUN`은 재개에만 쓰는 파일을 지웁니다",
+        opts=(
+            Opt(
+                name="words",
+                metavar="slim RUN",
+                many=True,
+                optional=True,
+                en="runs to slim",
+                ko="가볍게 할 실행 폴더",
+            ),
+            Opt(
+                name="--root",
+                metavar="DIR",
+                default="runs",
+                en="the folder that holds the runs",
+                ko="실행들이 있는 폴더",
+            ),
+        ),
+        examples=("qkv runs", "qkv runs slim runs/ko-en-1"),
+    ),
+    Verb(
+        name="translate",
+        group="use",
+        run="qkv.cli.use:translate",
+        en="translate text, files or standard input",
+        ko="글, 파일, 표준 입력을 번역",
+        opts=(
+            Opt(
+                name="text",
+                many=True,
+                optional=True,
+                en="what to translate; @FILE: each line of a file; - or none: standard input",
+                ko="번역할 글. @FILE: 파일의 모든 줄, - 또는 없음: 표준 입력",
+            ),
+            MODEL,
+            BEAM,
+            Opt(
+                name="--nbest",
+                metavar="N",
+                default=1,
+                low=1,
+                en="translations to show for each text (at most --beam)",
+                ko="글마다 보여 줄 번역 수 (--beam 이하)",
+            ),
+            Opt(
+                name="--max-new-tokens",
+                metavar="N",
+                low=1,
+                en="longest translation (else what the model allows)",
+                ko="번역의 최대 토큰 수 (없으면 모델에 맞춤)",
+            ),
+            BATCH,
+        ),
+        examples=(
+            'qkv translate --model demo/run "커피 한잔 어때?"',
+            "qkv translate --model demo/run @in.txt > out.txt",
+        ),
+    ),
+    Verb(
+        name="look",
+        group="see",
+        run="qkv.cli.see:look",
+        en="draw the attention of a translation as HTML or PNG",
+        ko="번역할 때의 어텐션을 HTML이나 PNG로 그리기",
+        opts=(
+            Opt(name="text", en="what to translate", ko="번역할 글"),
+            MODEL,
+            Opt(
+                name="-o",
+                metavar="FILE",
+                many=True,
+                en="att.html or att.png; may be repeated (default attention.html)",
+                ko="att.html 또는 att.png. 여러 번 쓸 수 있습니다 (기본 attention.html)",
+            ),
+            BEAM,
+        ),
+        examples=('qkv look --model demo/run "커피 한잔 어때?" -o att.html -o att.png',),
+    ),
+    Verb(
+        name="doctor",
+        group="see",
+        run="qkv.cli.see:doctor",
+        en="check this machine, or with --model the laws a model must obey",
+        ko="이 컴퓨터를 점검. --model을 주면 모델이 지켜야 할 법칙을 점검",
+        opts=(
+            Opt(
+                name="--model",
+                metavar="RUN",
+                optional=True,
+                en="check this model",
+                ko="이 모델을 점검",
+            ),
+        ),
+        examples=("qkv doctor", "qkv doctor --model runs/ko-en-1"),
+    ),
+    Verb(
+        name="fetch",
+        group="data",
+        run="qkv.cli.data:fetch",
+        en="download an open corpus from its publisher",
+        ko="공개 말뭉치를 배포처에서 내려받기",
+        opts=(
+            Opt(
+                name="name",
+                optional=True,
+                en="which one; without it, the list",
+                ko="이름. 없으면 목록을 보여 줍니다",
+            ),
+            Opt(
+                name="--to",
+                metavar="DIR",
+                default="corpora",
+                en="the folder that receives it",
+                ko="저장할 폴더",
+            ),
+        ),
+        examples=("qkv fetch", "qkv fetch tatoeba-ko-en"),
+    ),
+)
+BY_NAME = {verb.name: verb for verb in VERBS}
