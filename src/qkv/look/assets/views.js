@@ -143,7 +143,7 @@ function enlarge(group, start) {
     return node;
   };
   const close = button("✕", (w) => w.close, () => dialog.close());
-  const bar = make("div", "bar", title, button("←", (w) => w.previous, () => show(-1)), button("→", (w) => w.next, () => show(1)), close);
+  const bar = make("div", "bar", title, make("div", "buttons", button("←", (w) => w.previous, () => show(-1)), button("→", (w) => w.next, () => show(1)), close));
   dialog.append(make("div", "inside", bar, body)); // a click outside it falls on the dialog itself
   dialog.setAttribute("aria-label", WORDS[lang][group.kind]);
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
