@@ -133,7 +133,9 @@ SKILLS = (
 def fits(do: Action, when: str) -> bool:
     """Does the English time suit the action?  Nobody has lunch every evening or gets up last night."""
     if do in MEAL:
-        return not any(part in when for part in ("morning", "evening", "night", "lunch"))
+        return not any(
+            part in when for part in ("morning", "evening", "night", "lunch", "every day")
+        )
     if do in HOURS:
         wrong = ("evening", "night", "now", "earlier", "later", "lunch")
         return not any(

@@ -84,6 +84,12 @@ def short(subject: str, auxiliary: str) -> str:
     return SHORT.get(f"{subject} {auxiliary}", f"{subject} {auxiliary}")
 
 
+def is_not(subject: str, auxiliary: str) -> str:
+    """I'm not, he's not, Minsu isn't."""
+    be = short(subject, auxiliary)
+    return f"{be} not" if be in SHORT.values() else f"{be}n't"
+
+
 def sentence(text: str, end: str = ".") -> str:
     """Upper-case the first letter, drop double spaces, close with a mark."""
     text = " ".join(text.split())

@@ -126,11 +126,11 @@ def clause(who: w.Subject, tense: str, action: Action, *, negative: bool = False
     rest = action.tail(who.pronoun, general)
     base, mine = action.base, who.agree
     does = "does" if mine in ("he", "she", "it") else "do"
-    be = e.short(who.en, e.be(mine))
+    be = (e.is_not if negative else e.short)(who.en, e.be(mine))
     if tense == "now" or (tense == "plan" and base in ("go", "come")):
-        return _join(be, "not" if negative else "", mid, e.gerund(base), rest)
+        return _join(be, mid, e.gerund(base), rest)
     if tense == "plan":
-        return _join(be, "not" if negative else "", "going to", base, rest)
+        return _join(be, "going to", base, rest)
     if tense == "past":
         verb = f"didn't {base}" if negative else e.past(base)
         return _join(who.en, mid, verb, rest)

@@ -201,3 +201,11 @@ def what_will(who: w.Subject, when: w.Phrase, do: w.Phrase) -> Made:
 
 def _asked(name: str, act: x.Action, when: w.Phrase, who: w.Subject) -> list[str]:
     return say(name, act, when.ko, who=w.I if who is YOU else who, end="?")
+
+
+@frame("past", 150, w.phrases("네=yes,아니요=no"), w.PAST_TIMES, x.ONCE)
+def answer(word: w.Phrase, when: w.Phrase, do: x.Action) -> Made:
+    no = word.en == "no"
+    casual, polite = say("past", do, when.ko, adverb="안" if no else "")
+    variants = [f"{'아니' if no else '응'}, {casual}", f"{word.ko}, {polite}"]
+    return variants, e.sentence(f"{word.en}, {clause(w.I, 'past', do, negative=no)} {when.en}")

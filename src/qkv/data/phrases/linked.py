@@ -121,9 +121,35 @@ def if_weather(if_: w.Phrase, do: x.Action) -> Made:
     return say("plan", do, conjugate(if_.ko, "(으)면")), e.sentence(f"if {if_.en}, I'm going to {do.base} {do.tail()}")  # fmt: skip
 
 
-@frame("reasons", 150, IFS[4:6] + IFS[7:], x.OUTDOORS + x.HOBBY + x.MEET + x.GO[3:] + x.SPORT + x.BUY + x.SWIM + x.PHOTO)  # fmt: skip
-def if_free(if_: w.Phrase, do: x.Action) -> Made:
-    return say("want", do, conjugate(if_.ko, "(으)면")), e.sentence(f"I want to {do.base} {do.tail()} if {if_.en}")  # fmt: skip
+FUN = tuple(
+    a for a in x.GO if a.noun in ("공원", "도서관", "카페", "바닷가", "수영장", "영화관", "박물관")
+)
+AWAY = tuple(a for a in x.GO if a.noun in [city.ko for city in w.CITIES])
+FRESH = (
+    x.OUTDOORS + x.SPORT[:3] + x.PHOTO + x.SWIM + x.WALK + x.RIDE[4:] + AWAY + FUN[:1] + FUN[3:5]
+)
+SUITS = {  # what one would like to do, by condition
+    "시간이 있다": x.OUTDOORS
+    + x.HOBBY
+    + x.MEET
+    + FUN
+    + x.SPORT
+    + x.READ
+    + x.WATCH
+    + x.LEARN
+    + AWAY,
+    "돈이 있다": x.BUY[:18] + x.HOBBY[1:3] + AWAY,
+    "심심하다": x.WATCH + x.SPORT + x.MEET + FUN + x.LISTEN + x.HOBBY + x.CALL,
+    "날씨가 좋다": FRESH,
+}
+WISHES = {w.Phrase(f"{c}>{a.ko}", ""): (c, a) for c, acts in SUITS.items() for a in acts}
+
+
+@frame("reasons", 160, tuple(WISHES))
+def if_free(wish: w.Phrase) -> Made:
+    if_, do = WISHES[wish]
+    english = f"I want to {do.base} {do.tail()} if {dict(IFS)[if_]}"
+    return say("want", do, conjugate(if_, "(으)면")), e.sentence(english)
 
 
 ERRANDS = {

@@ -11,7 +11,8 @@ PEOPLE = w.FRIENDS + w.FAMILY
 
 @frame("family", 150, (w.I, *PEOPLE), w.JOBS, ("is", "not", "was"))
 def job(who: w.Subject, work: w.Noun, how: str) -> Made:
-    be = e.short(who.en, e.be(who.agree)) if how != "was" else f"{who.en} was"
+    now = e.be(who.agree)
+    be = {"is": e.short(who.en, now), "not": e.is_not(who.en, now), "was": f"{who.en} was"}[how]
     made = []
     for casual in BOTH:
         subject = particle("나" if casual else "저", "은/는") if who is w.I else topic(who, casual)
@@ -22,7 +23,9 @@ def job(who: w.Subject, work: w.Noun, how: str) -> Made:
         else:
             word = particle(work.ko, "이/가") + (" 아니야" if casual else " 아니에요")
         made.append(line(subject, word))
-    return made, e.sentence(f"{be} {'not' if how == 'not' else ''} {work.one}")
+    if how == "is" and who is w.I:
+        made.append(f"저는 {work.ko}입니다.")
+    return made, e.sentence(f"{be} {work.one}")
 
 
 @frame("family", 60, PEOPLE, w.JOBS)
@@ -145,6 +148,8 @@ def from_to(one: w.Phrase, two: w.Phrase, verb: str) -> Made:
 def ago(number: w.Phrase, unit: str, order: str, verb: str) -> Made:
     (unit_ko, unit_en), (order_ko, order_en) = unit.split("="), order.split("=")
     ko, base = verb.split("=")
+    if base == "meet" and order_en == "in":
+        return None
     one = number.en == "one"
     amount = f"{e.a(unit_en)}" if one else f"{number.en} {unit_en}s"
     before = f"{number.ko} {unit_ko} {order_ko}"

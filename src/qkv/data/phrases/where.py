@@ -7,7 +7,8 @@ from .hangul import particle
 from .verbs import conjugate
 
 ON = w.phrases("책상=the desk,의자=the chair,침대=the bed,소파=the sofa,식탁=the table")
-IN = w.phrases("가방=the bag,서랍=the drawer,상자=the box,냉장고=the refrigerator")
+IN = w.phrases("가방=the bag,서랍=the drawer,상자=the box")
+COLD_THINGS = w.FRUIT + w.PLAIN + w.SNACKS + w.DISHES + w.COLD
 LOST = w.SMALL + w.READING + w.PAIRS[2:4] + w.GOODS[:3] + w.ANIMALS[:1]
 
 
@@ -26,6 +27,14 @@ def inside(thing: w.Noun, where: w.Phrase, how: str) -> Made:
     before = f"{particle(thing.ko, '이/가')} {where.ko} 안에"
     verb, name = ("있다", "past") if how == "past" else (how, "present")
     return levels(verb, name, before), e.sentence(f"the {thing.en} {being(thing, name, how == '없다')} in {where.en}")  # fmt: skip
+
+
+@frame("places", 60, COLD_THINGS, ("있다", "없다", "past"))
+def in_the_fridge(thing: w.Noun, how: str) -> Made:
+    before = f"{particle(thing.ko, '이/가')} 냉장고 안에"
+    verb, name = ("있다", "past") if how == "past" else (how, "present")
+    be = being(thing, name, how == "없다")
+    return levels(verb, name, before), e.sentence(f"the {thing.en} {be} in the refrigerator")
 
 
 @frame("places", 150, w.IN_TOWN, w.IN_TOWN, w.SPOTS[2:])
