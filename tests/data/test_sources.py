@@ -1,7 +1,9 @@
 """Every line is used or listed with its reason; nothing shifts; bad bytes are named to the byte."""
 
 import codecs
+import csv
 import gzip
+import io
 import json
 import os
 import subprocess
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from qkv.config import from_dict
 from qkv.data.lines import MAX_LINE
 from qkv.data.report import SkipReport
-from qkv.data.sources import PairSource, read_pairs, read_texts
+from qkv.data.sources import INVISIBLE, PairSource, read_pairs, read_texts
 from qkv.data.watch import check_unchanged, fingerprints, overlap
 from qkv.errors import ConfigError, DataError, MissingError
 from qkv.messages import speak
@@ -423,3 +425,46 @@ def test_real_corpus_is_read_whole():
         pytest.skip(f"no {path}")
     pairs, report = read(path=str(path), source="ko", target="en")
     assert len(pairs) == 3969 and skips(report) == [(1, "header")]
+
+
+def test_lines_do_not_depend_on_where_chunks_end(tmp_path, monkeypatch):
+    path = write(
+        tmp_path / "a.tsv", ("가나\ta\r\n\n" + "x" * 50 + '\t"b"\n나\tb\n') * 30 + "끝\tend"
+    )
+    whole, report = read(path=path)
+    assert len(whole) == 901 and whole[0].source == "가나"
+    for size in (1, 2, 3, 7, 64):
+        monkeypatch.setattr("qkv.data.lines.CHUNK", size)
+        pairs, other = read(path=path)
+        assert pairs == whole and skips(other) == skips(report)
+
+
+def test_the_built_in_phrases_are_a_source():
+    for split in ("train", "dev", "hand"):
+        pairs, _ = read(path=f"builtin:phrases/{split}", source="ko", target="en")
+        assert len(pairs) >= 150 and any("가" <= c <= "힣" for c in pairs[0].source)
+        turned, _ = read(path=f"builtin:phrases/{split}", source="en", target="ko")
+        assert turned[0].source == pairs[0].target
+
+
+CELL = st.text(
+    st.characters(exclude_characters="\0\r", exclude_categories=["Cs"]), min_size=1, max_size=12
+)
+
+
+@given(st.lists(st.tuples(CELL, CELL), min_size=1, max_size=8))
+@settings(max_examples=200, deadline=None)
+def test_csv_reads_what_a_csv_writer_writes(tmp_path_factory, rows):
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    path = write(tmp_path_factory.mktemp("csv") / "a.csv", text.getvalue())
+    wanted = [(a.strip(), b.strip()) for a, b in rows if a.strip(INVISIBLE) and b.strip(INVISIBLE)]
+    report = SkipReport()
+    try:
+        pairs = list(read_pairs(PairSource(path), report))
+    except DataError as e:
+        assert e.code == "QKV-032" and not wanted
+    else:
+        # a mark at the very start of the file is a byte order mark, not text
+        assert [p[:2] for p in pairs][1:] == wanted[1:] or rows[0][0].startswith("\ufeff")
+        assert report.read == len(rows)

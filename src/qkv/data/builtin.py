@@ -8,7 +8,8 @@ from ..errors import ConfigError, DataError, MissingError, did_you_mean
 from .report import Pair, SkipReport
 
 if TYPE_CHECKING:
-    from .sources import Column, PairSource
+    from .formats import Column
+    from .sources import PairSource
 
 SPLITS = {"phrases": ("train", "dev", "test", "hand")} | dict.fromkeys(
     ("copy", "reverse", "sort"), ("train", "dev", "test")

@@ -39,19 +39,25 @@ def read_lines(path: str) -> Iterator[Line]:
     number, offset = 1, 0
     carry, size, quotes = b"", 0, 0  # of the unfinished line
     first = True
-    for chunk in _chunks(path):
+    for chunk in _headed(_chunks(path)):
         if first:
             _refuse_foreign(chunk, path)
             offset = len(BOM) if chunk.startswith(BOM) else 0
             chunk, first = chunk[offset:], False
         head, *more = chunk.split(b"\n")
-        for piece in more:
-            yield _line(number, offset, carry + head, size + len(head), quotes + head.count(b'"'))
-            offset += size + len(head) + 1
-            number, carry, size, quotes, head = number + 1, b"", 0, 0, piece
         size += len(head)
         quotes += head.count(b'"')
-        carry = carry + head if size <= MAX_LINE else b""
+        if not more:
+            carry = carry + head if size <= MAX_LINE else b""
+            continue
+        yield _line(number, offset, carry + head, size, quotes)
+        number, offset = number + 1, offset + size + 1
+        carry = more.pop()
+        for raw in more:  # whole lines within one chunk, none of them long
+            yield Line(number, offset, raw[:-1] if raw.endswith(b"\r") else raw)
+            number += 1
+            offset += len(raw) + 1
+        size, quotes = len(carry), carry.count(b'"')
     if size:
         yield _line(number, offset, carry, size, quotes)
 
@@ -112,6 +118,17 @@ def open_file(path: str) -> BinaryIO:
         guess = did_you_mean(there.name, near) if isinstance(e, FileNotFoundError) and near else ""
         fix = guess if guess.startswith("did") else "check the path"
         raise MissingError(f"{path} {seen}", place=path, fix=fix) from None
+
+
+def _headed(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes, the first piece long enough to judge the encoding by (a .gz may come in tiny members)."""
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= 4096:
+            break
+    yield head
+    yield from chunks
 
 
 def _chunks(path: str) -> Iterator[bytes]:

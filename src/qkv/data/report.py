@@ -40,20 +40,6 @@ class Pair(NamedTuple):
     place: str
 
 
-class Skip(NamedTuple):
-    """Lines `line` to `last` of a file were left out for one reason."""
-
-    file: str
-    line: int
-    last: int
-    reason: str
-
-    def json(self) -> str:
-        to = {"to": self.last} if self.last > self.line else {}
-        entry = {"file": self.file, "line": self.line, **to, "reason": self.reason}
-        return json.dumps(entry, ensure_ascii=False)
-
-
 class SkipReport:
     """Counts what a reader reads, uses and skips; `read == used + sum(skipped.values())` between any two lines."""
 
@@ -63,7 +49,8 @@ class SkipReport:
         self.replaced = 0  # lines used with U+FFFD in place of bad bytes
         self.skipped: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
-        self._run: Skip | None = None
+        # the run of neighbouring lines that may still grow
+        self._file, self._first, self._next, self._reason = "", 0, 0, ""
         self._spool = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
         weakref.finalize(self, self._spool.close)
 
@@ -84,19 +71,20 @@ class SkipReport:
 
     def _count(self, file: str, line: int, reason: str) -> None:
         self.skipped[reason] += 1
-        run = self._run
-        if run and run.last + 1 == line and run.reason == reason and run.file == file:
-            self._run = run._replace(last=line)
+        if line == self._next and reason == self._reason and file == self._file:
+            self._next += 1
             return
         if len(places := self.examples.setdefault(reason, [])) < EXAMPLES:
             places.append(f"{file}:{line}")
         self._flush()
-        self._run = Skip(file, line, line, reason)
+        self._file, self._first, self._next, self._reason = file, line, line + 1, reason
 
     def _flush(self) -> None:
-        if self._run:
-            self._spool.write(self._run.json().encode() + b"\n")
-        self._run = None
+        if self._reason:
+            to = {"to": self._next - 1} if self._next - 1 > self._first else {}
+            entry = {"file": self._file, "line": self._first, **to, "reason": self._reason}
+            self._spool.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+        self._reason = ""
 
     def lines(self) -> Iterator[str]:
         """Every entry as one JSON line: {"file", "line", "to" where a run is longer than one, "reason"}."""

@@ -2,23 +2,16 @@
 
 Every reader streams, and every line is used or counted in the SkipReport with its reason and place."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import zip_longest
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from ..config import parse_json
 from ..errors import ConfigError, DataError, did_you_mean
-from .lines import MAX_LINE, Line, decode, read_lines
+from .formats import SUFFIXES, Column, plain, rows
 from .report import Pair, SkipReport
 
-Column = str | int
 INVISIBLE = (
     " \t\r\n\v\f\x1c\x1d\x1e\x1f\x85\xa0\u00ad\u200b\u200c\u200d\u2028\u2029\u2060\u3000\ufeff"
-)
-SUFFIXES = {"tsv": "tsv", "tab": "tsv", "txt": "tsv", "csv": "csv"} | dict.fromkeys(
-    ("jsonl", "ndjson", "json"), "jsonl"
 )
 
 
@@ -90,14 +83,6 @@ class PairSource:
         return named if self.header == "auto" else self.header == "yes"
 
 
-class Row(NamedTuple):
-    """What a format found at a line: the wanted cells in order, or the reason there are none."""
-
-    line: int
-    cells: list[str]
-    reason: str = ""
-
-
 def read_pairs(source: PairSource, report: SkipReport) -> Iterator[Pair]:
     """The usable pairs of a source, streamed; both sides stripped of outer white space.
 
@@ -110,7 +95,7 @@ def read_pairs(source: PairSource, report: SkipReport) -> Iterator[Pair]:
         return
     file, seen = source.path or source.source_path, Seen(source.where)
     used, before = report.used, dict(report.skipped)
-    for line, cells, reason in _rows(source, report):
+    for line, cells, reason in rows(source, report):
         if not reason:
             reason = seen.reason(cells[2:]) or _reason(cells[0], cells[1], source.max_chars)
         if reason:
@@ -134,7 +119,7 @@ def read_texts(
     A file not named as a table (.txt, .en) is one column: tabs stay in the text.  Raises as `read_pairs` does."""
     file, seen = source.path or source.source_path, Seen(source.where)
     used = report.used
-    for line, cells, reason in _rows(source, report, one=True):
+    for line, cells, reason in rows(source, report, one=True):
         reason = reason or seen.reason(cells[1:]) or _reason(cells[0], ".", source.max_chars)
         if reason == "empty source":
             reason = "empty line"
@@ -164,7 +149,7 @@ class Seen:
 
     def __init__(self, where: dict[str, Any]) -> None:
         several = [v if isinstance(v, (list, tuple)) else [v] for v in where.values()]
-        self.allowed = [{_plain(v) for v in values} for values in several]
+        self.allowed = [{plain(v) for v in values} for values in several]
         self.met: set[str] = set()
 
     def reason(self, cells: list[str]) -> str:
@@ -174,10 +159,6 @@ class Seen:
                     self.met.add(cell[:40])
                 return "filtered"
         return ""
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else repr(value)
 
 
 def _nothing(source: PairSource, file: str, seen: Seen, skipped: dict[str, int]) -> DataError:
@@ -198,185 +179,3 @@ def _nothing(source: PairSource, file: str, seen: Seen, skipped: dict[str, int])
         wanted = next(iter(seen.allowed[0]), "")
         fix = f"where = {source.where} keeps no row; " + did_you_mean(wanted, seen.met)
     return DataError(f"no usable line ({counts})", place=file, fix=fix, code="QKV-032")
-
-
-def _rows(source: PairSource, report: SkipReport, one: bool = False) -> Iterator[Row]:
-    """`one` asks for the source column alone."""
-    wanted = (source.source, *source.where) if one else source.columns
-    file = source.path or source.source_path
-    if source.kind == "lines":
-        return _aligned(source, report)
-    if source.kind == "jsonl":
-        return _json_rows(source, wanted, file, report)
-    if one and _is_plain(source, file):
-        return _plain_rows(source, file, report)
-    return _table_rows(source, wanted, file, report)
-
-
-def _is_plain(source: PairSource, file: str) -> bool:
-    """A single column of text: no table is named by suffix, format or column."""
-    suffix = file.removesuffix(".gz").rpartition(".")[2].lower()
-    table = suffix in SUFFIXES and suffix != "txt"
-    return source.format == "auto" and not table and source.source == 0 and not source.where
-
-
-def _text(line: Line, file: str, source: PairSource, report: SkipReport) -> str:
-    return decode(line, file, source.encoding_errors, report)
-
-
-def _plain_rows(source: PairSource, file: str, report: SkipReport) -> Iterator[Row]:
-    for line in read_lines(file):
-        if line.long:
-            yield Row(line.number, [], "long line")
-        else:
-            yield Row(line.number, [_text(line, file, source, report)])
-
-
-def _table_rows(
-    source: PairSource, wanted: tuple[Column, ...], file: str, report: SkipReport
-) -> Iterator[Row]:
-    records = _csv_records if source.kind == "csv" else _tsv_records
-    places: list[int] = []
-    for number, cells, reason in records(source, file, report):
-        if not places:  # the first record: a header, or numbers alone
-            places = _places(wanted, cells if source.has_header else None, f"{file}:{number}")
-            least = max(places) + 1
-            if source.has_header:
-                yield Row(number, [], "header")
-                continue
-        if not reason and len(cells) < least:
-            reason = "missing column" if any(cells) else "empty line"
-        yield Row(number, [] if reason else [cells[i] for i in places], reason)
-
-
-def _places(wanted: tuple[Column, ...], header: list[str] | None, place: str) -> list[int]:
-    """Where each wanted column stands.  Raises DataError QKV-034."""
-    names = [name.strip() for name in header] if header is not None else []
-    made = []
-    for column in wanted:
-        if isinstance(column, int):
-            made.append(column)
-        elif column in names:
-            made.append(names.index(column))
-        else:
-            seen = f"no column {column!r} in the header" if names else f"no header for {column!r}"
-            raise DataError(
-                seen,
-                place=place,
-                fix=did_you_mean(column, names) if names else "use numbers",
-                code="QKV-034",
-            )
-    return made
-
-
-def _tsv_records(source: PairSource, file: str, report: SkipReport) -> Iterator[Row]:
-    for line in read_lines(file):
-        if line.long:
-            yield Row(line.number, [], "long line")
-        else:
-            yield Row(line.number, _text(line, file, source, report).split("\t"))
-
-
-def _csv_records(source: PairSource, file: str, report: SkipReport) -> Iterator[Row]:
-    """RFC 4180: a record ends at the first line end with an even number of quotes before it."""
-    start, text, quotes, long = 0, "", 0, False
-    for line in read_lines(file):
-        start = start or line.number
-        piece = "" if line.long else _text(line, file, source, report)
-        quotes += line.quotes + piece.count('"')
-        text = f"{text}\n{piece}" if line.number > start else piece
-        if long := long or line.long or len(text) > MAX_LINE:
-            text = ""
-        if quotes % 2 == 0:
-            yield Row(start, [], "long line") if long else Row(start, _cells(text, file, start))
-            start, text, quotes, long = 0, "", 0, False
-    if start:
-        raise DataError(
-            "a quoted field that begins here never ends",
-            place=f"{file}:{start}",
-            fix='close the quote, or write "" for a quote within a field',
-        )
-
-
-def _cells(text: str, file: str, line: int) -> list[str]:
-    if '"' not in text:
-        return text.split(",")
-    try:
-        return next(csv.reader([text], strict=True))
-    except csv.Error as e:
-        raise DataError(
-            f"not CSV: {e}",
-            place=f"{file}:{line}",
-            fix='quote fields as RFC 4180 does: "say ""hi"""',
-        ) from None
-
-
-def _json_rows(
-    source: PairSource, wanted: tuple[Column, ...], file: str, report: SkipReport
-) -> Iterator[Row]:
-    first = True
-    for line in read_lines(file):
-        text = "" if line.long else _text(line, file, source, report)
-        if line.long or not text.strip():
-            yield Row(line.number, [], "long line" if line.long else "empty line")
-            continue
-        place = f"{file}:{line.number}"
-        record = _record(text, place)
-        missing = [c for c in wanted if str(c) not in record]
-        if missing and first:
-            raise DataError(
-                f"no key {missing[0]!r}",
-                place=place,
-                fix=did_you_mean(str(missing[0]), record),
-                code="QKV-034",
-            )
-        first = False
-        cells = [] if missing else [_cell(record[str(c)], c, place) for c in wanted]
-        yield Row(line.number, cells, "missing column" if missing else "")
-
-
-def _record(text: str, place: str) -> dict[str, Any]:
-    try:
-        record = parse_json(text)
-    except ValueError as e:
-        raise DataError(f"not strict JSON: {e}", place=place, fix="mend that line") from None
-    if not isinstance(record, dict):
-        seen = f"a {type(record).__name__} where an object is expected"
-        raise DataError(seen, place=place, fix='write {"source": "…", "target": "…"}')
-    return record
-
-
-def _cell(value: Any, column: Column, place: str) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, (dict, list)):
-        raise DataError(
-            f"{column!r} holds a {type(value).__name__}, not a text",
-            place=place,
-            fix="name a key with text",
-        )
-    return _plain(value)
-
-
-def _aligned(source: PairSource, report: SkipReport) -> Iterator[Row]:
-    a, b = source.source_path, source.target_path
-    counts = [0, 0]
-    for left, right in zip_longest(read_lines(a), read_lines(b)):
-        counts[0] += left is not None
-        counts[1] += right is not None
-        if left is None or right is None:
-            continue
-        if left.long or right.long:
-            yield Row(left.number, [], "long line")
-        else:
-            cells = [_text(left, a, source, report), _text(right, b, source, report)]
-            yield Row(left.number, cells)
-    if counts[0] != counts[1]:
-        from .align import suspicious
-
-        raise DataError(
-            f"{a} has {counts[0]:,} lines and {b} has {counts[1]:,}",
-            place=f"{a}:{(line := suspicious(a, b))}",
-            fix=f"they seem to part at line {line:,}; compare both files there",
-            code="QKV-031",
-        )
