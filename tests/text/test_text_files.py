@@ -1,5 +1,6 @@
 """Tokenizer files: what is written loads again, here and elsewhere; what is damaged is refused with a reason."""
 
+import copy
 import json
 import random
 from pathlib import Path
@@ -26,6 +27,12 @@ def test_saved_is_loaded(tk: Tokenizer, tmp_path: Path) -> None:
     for x in TEXTS:
         assert again.encode(x) == tk.encode(x)
         assert again.sample(x, random.Random(1), 0.5) == tk.sample(x, random.Random(1), 0.5)
+
+
+def test_a_copy_keeps_the_laws(tk: Tokenizer) -> None:
+    again = copy.deepcopy(tk)  # as a worker process gets it
+    assert again.fingerprint == tk.fingerprint
+    assert [again.encode(x) for x in TEXTS] == [tk.encode(x) for x in TEXTS]
 
 
 def test_fingerprints_tell_tokenizers_apart(tokenizers: dict[str, Tokenizer]) -> None:

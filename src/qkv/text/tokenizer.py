@@ -69,6 +69,10 @@ class Tokenizer:
         by_id = entries if isinstance(entries, list) else sorted(entries, key=entries.__getitem__)
         self._pieces: list[str] = [e[0] if isinstance(e, list) else e for e in by_id]
 
+    def __reduce__(self) -> tuple[type, tuple[TextConfig, dict[str, Any]]]:
+        # the library's own pickle forgets that specials in a text are text
+        return Tokenizer, (self.config, self._model)
+
     @property
     def kind(self) -> str:
         return self.config.kind
