@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 
@@ -267,6 +268,14 @@ def test_importing_needs_no_torch_and_no_generation():
 def test_categories_are_counted(generated):
     assert set(phrases.count()) == set(phrases.CATEGORIES)
     assert sum(phrases.count().values()) == len(generated)
+
+
+def test_the_page_states_the_counts_of_today(corpus):
+    page = (Path(__file__).parents[2] / "docs" / "phrases.md").read_text("utf-8")
+    for name, number in phrases.count().items():
+        assert f"| {name} | {number:,} |" in page
+    for name in SPLITS:
+        assert f"{len(corpus[name]):,}" in page, name
 
 
 def test_unknown_split_is_refused_with_a_guess():

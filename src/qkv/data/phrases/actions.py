@@ -86,7 +86,7 @@ CHORES = _light("청소=clean,빨래=do the laundry,설거지=do the dishes,숙�
 WORKING = (
     *_light("일=work", w.HOME),
     Action("", "", "쉬다", "rest", "", (w.HOME,)),
-    Action("", "", "춤추다", "dance", ""),
+    Action("춤", "을/를", "추다", "dance", ""),
     Action("", "", "자다", "sleep", "", (w.HOME,)),
 )
 HOURS = (

@@ -128,7 +128,7 @@ def clause(who: w.Subject, tense: str, action: Action, *, negative: bool = False
     does = "does" if mine in ("he", "she", "it") else "do"
     be = (e.is_not if negative else e.short)(who.en, e.be(mine))
     if tense == "now" or (tense == "plan" and base in ("go", "come")):
-        return _join(be, mid, e.gerund(base), rest)
+        return _join(be, mid, _ing(tense, base, rest), rest)
     if tense == "plan":
         return _join(be, "going to", base, rest)
     if tense == "past":
@@ -145,7 +145,7 @@ def ask(who: w.Subject, tense: str, action: Action, mid: str = "") -> str:
     base, rest, mine = action.base, action.tail(who.pronoun), who.agree
     name = yours(who)
     if tense in ("now", "plan"):
-        verb = e.gerund(base)
+        verb = _ing(tense, base, rest)
         if tense == "plan" and base not in ("go", "come"):
             verb = f"going to {base}"
         return _join(e.be(mine), name, verb, rest)
@@ -157,6 +157,11 @@ def ask(who: w.Subject, tense: str, action: Action, mid: str = "") -> str:
 def yours(who: w.Subject) -> str:
     """Asked of, a family is the listener's: 엄마는 어디에 있어요? is Where is your mom?"""
     return who.en.replace("my ", "your ")
+
+
+def _ing(tense: str, base: str, rest: str) -> str:
+    """going, but nobody is "going shopping now": they are shopping."""
+    return "" if tense == "now" and rest == "shopping" else e.gerund(base)
 
 
 def _join(*parts: str) -> str:

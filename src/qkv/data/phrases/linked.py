@@ -211,7 +211,7 @@ def this_is_what(who: w.Subject, do: x.Action, when: str) -> Made:
     return variants, e.sentence(f"{these} the {noun} {who.en} {RELATIVE[do.verb]} {time}")
 
 
-@frame("suggestions", 150, w.EVERYONE[1:], x.SOCIAL, w.PAST_TIMES)
+@frame("past", 150, w.EVERYONE[1:], x.SOCIAL, w.PAST_TIMES)
 def together_with(who: w.Subject, do: x.Action, when: w.Phrase) -> Made:
     variants = []
     for casual in BOTH:

@@ -162,7 +162,7 @@ def likes_too(thing: w.Noun, how: str) -> Made:
 
 
 TASTES = w.phrases("맛있다=delicious,맛없다=not good,달다=sweet,맵다=spicy,짜다=salty,뜨겁다=hot,차갑다=cold,싱겁다=bland")  # fmt: skip
-LOOKS = w.phrases("예쁘다=pretty,비싸다=expensive,싸다=cheap,크다=big,작다=small,좋다=nice,가볍다=light,무겁다=heavy,귀엽다=cute,낡다=old")  # fmt: skip
+LOOKS = w.phrases("예쁘다=pretty,비싸다=expensive,싸다=cheap,크다=big,작다=small,좋다=nice,가볍다=light,무겁다=heavy,귀엽다=cute")  # fmt: skip
 BOOKS_ARE = w.phrases("재미있다=interesting,재미없다=boring,어렵다=difficult,쉽다=easy,길다=long,짧다=short,유명하다=famous,좋다=good")  # fmt: skip
 SWEET = tuple(w.SNACKS + w.FRUIT + w.HOT[:1] + w.HOT[4:])
 FILMS = (*w.READING, w.Noun("영화", "movie", "count"), w.Noun("노래", "song", "count"), w.Noun("드라마", "drama", "count"))  # fmt: skip
@@ -170,12 +170,12 @@ DESCRIBED = (
     *((f, t) for f in w.BOWLS + w.DISHES + w.BITES[:2] for t in (TASTES[0], TASTES[1], TASTES[4], TASTES[5], TASTES[6]) if f.ko not in ("샐러드", "냉면") or t.en != "hot"),
     *((f, t) for f in w.BOWLS[:1] + w.DISHES[:1] + w.DISHES[1:5] for t in TASTES[3:4] if f.ko != "피자"),
     *((f, t) for f in SWEET for t in (TASTES[0], TASTES[1], TASTES[2])),
-    *((g, t) for g in w.GIFTS for t in LOOKS if not (g.ko == "꽃" and t.ko in ("낡다", "가볍다", "무겁다", "크다", "작다"))),
-    *((s, t) for s in w.FURNITURE for t in LOOKS[:8] + LOOKS[9:]), *((n, t) for n in w.ANIMALS for t in (LOOKS[0], LOOKS[3], LOOKS[4], LOOKS[8])),
+    *((g, t) for g in w.GIFTS for t in LOOKS if not (g.ko == "꽃" and t.ko in ("가볍다", "무겁다", "크다", "작다"))),
+    *((s, t) for s in w.FURNITURE for t in LOOKS[:8]), *((n, t) for n in w.ANIMALS for t in (LOOKS[0], LOOKS[3], LOOKS[4], LOOKS[8])),
     *((b, t) for b in FILMS for t in BOOKS_ARE),
 )  # fmt: skip
 DESCRIPTIONS = {w.Phrase(f"{n.ko}:{t.ko}", ""): (n, t) for n, t in DESCRIBED}
-EXCESS = ("sweet", "spicy", "salty", "hot", "cold", "expensive", "big", "small", "light", "heavy", "difficult", "easy", "long", "short", "old", "boring")  # fmt: skip
+EXCESS = ("sweet", "spicy", "salty", "hot", "cold", "expensive", "big", "small", "light", "heavy", "difficult", "easy", "long", "short", "boring")  # fmt: skip
 HOW = (*DEGREES, "", "안", "past", "surprise", "really?")
 
 

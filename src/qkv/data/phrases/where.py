@@ -135,9 +135,18 @@ def how_long(one: w.Place, two: w.Place, by: w.Phrase | str) -> Made:
     return levels("걸리다", "present", before, "?"), e.sentence(f"how long does it take from {one.en} to {two.en} {en}", "?")  # fmt: skip
 
 
-@frame("transport", 80, w.VEHICLES[:5], w.VEHICLES, (("빠르다", "faster"), ("싸다", "cheaper"), ("비싸다", "more expensive"), ("편하다", "more comfortable")))  # fmt: skip
+RANKS = {  # (Korean, English): vehicles from least to most so
+    ("빠르다", "faster"): "자전거 버스 택시 지하철 기차 비행기",
+    ("싸다", "cheaper"): "비행기 기차 택시 지하철 버스 자전거",
+    ("비싸다", "more expensive"): "자전거 버스 지하철 택시 기차 비행기",
+    ("편하다", "more comfortable"): "자전거 버스 지하철 기차 택시",
+}
+
+
+@frame("transport", 120, w.VEHICLES, w.VEHICLES, tuple(RANKS))
 def faster(one: w.Phrase, two: w.Phrase, how: tuple[str, str]) -> Made:
-    if one.ko == two.ko:
+    rank = RANKS[how].split()
+    if not (one.ko in rank and two.ko in rank and rank.index(one.ko) > rank.index(two.ko)):
         return None
     before = f"{particle(one.ko, '이/가')} {two.ko}보다 더"
     return levels(how[0], "present", before), e.sentence(f"the {one.en} is {how[1]} than the {two.en}")  # fmt: skip
