@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from qkv.data import corpora, download
-from qkv.data.corpora import Corpus, Remote
+from qkv.data.corpora import OpenCorpus, Remote
 from qkv.data.fetch import fetch
 from qkv.data.sources import PairSource, SkipReport, read_pairs
 from qkv.errors import FetchError, MissingError, StoreError
@@ -80,7 +80,9 @@ def server(monkeypatch):
 @pytest.fixture
 def corpus(monkeypatch):
     def make(*files, name="toy"):
-        made = Corpus(name, "a toy", files, "CC0 1.0", "https://example.org/cc0", "Nobody 2026", "")
+        made = OpenCorpus(
+            name, "a toy", files, "CC0 1.0", "https://example.org/cc0", "Nobody 2026", ""
+        )
         monkeypatch.setitem(corpora.CORPORA, name, made)
         return name
 

@@ -22,7 +22,7 @@ class Remote:
 
 
 @dataclass(frozen=True)
-class Corpus:
+class OpenCorpus:
     name: str
     what: str
     files: tuple[Remote, ...]
@@ -41,7 +41,7 @@ FASHION = (
 INTENT = f"{RAW}/warnikchow/3i4k/cfa90c15f808becafca2d8ef8649b8b71f6bbe71/data/train_val_test"
 
 ALL = (
-    Corpus(
+    OpenCorpus(
         "tatoeba-ko-en",
         "everyday Korean-English sentence pairs of the Tatoeba project, about 6,000",
         (Remote("https://www.manythings.org/anki/kor-eng.zip", members=("kor.txt", "_about.txt")),),
@@ -50,7 +50,7 @@ ALL = (
         "Tatoeba Project, https://tatoeba.org; export by https://www.manythings.org/anki/",
         'path = "{folder}/kor.txt"  # source = 1 (Korean), target = 0 (English)',
     ),
-    Corpus(
+    OpenCorpus(
         "multi30k",
         "29,000 image captions in English, German and French, with val and test 2016",
         tuple(
@@ -63,7 +63,7 @@ ALL = (
         "Elliott, Frank, Sima'an & Specia 2016, Multi30K, https://aclanthology.org/W16-3210",
         'source_path = "{folder}/train.de.gz", target_path = "{folder}/train.en.gz"',
     ),
-    Corpus(
+    OpenCorpus(
         "tiny-shakespeare",
         "1.1 million characters of Shakespeare's plays, for character language models",
         (
@@ -78,7 +78,7 @@ ALL = (
         "Karpathy 2015, char-rnn",
         'path = "{folder}/input.txt"',
     ),
-    Corpus(
+    OpenCorpus(
         "nsmc",
         "200,000 Korean film reviews, positive or negative",
         (Remote(f"{NSMC}/ratings_train.txt"), Remote(f"{NSMC}/ratings_test.txt")),
@@ -87,7 +87,7 @@ ALL = (
         "Park 2016, Naver sentiment movie corpus v1.0, https://github.com/e9t/nsmc",
         'path = "{folder}/ratings_train.txt"  # columns document, label',
     ),
-    Corpus(
+    OpenCorpus(
         "fashion-mnist",
         "70,000 grey pictures (28 x 28) of ten kinds of clothing",
         (
@@ -117,7 +117,7 @@ ALL = (
         "Xiao, Rasul & Vollgraf 2017, Fashion-MNIST, https://arxiv.org/abs/1708.07747",
         'path = "{folder}"',
     ),
-    Corpus(
+    OpenCorpus(
         "3i4k",
         "61,000 Korean utterances with their intention (statement, question, command ...)",
         (Remote(f"{INTENT}/fci_train_val.txt"), Remote(f"{INTENT}/fci_test.txt")),
@@ -126,7 +126,7 @@ ALL = (
         "Cho et al. 2018, https://arxiv.org/abs/1811.04231",
         'path = "{folder}/fci_train_val.txt"  # columns 0 (label), 1 (text)',
     ),
-    Corpus(
+    OpenCorpus(
         "chatbot-ko",
         "11,800 Korean questions with a friendly answer",
         (

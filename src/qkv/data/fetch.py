@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import FetchError, MissingError, did_you_mean
 from ..messages import t
 from ..weights import disk, store
-from .corpora import CORPORA, Corpus, Remote
+from .corpora import CORPORA, OpenCorpus, Remote
 from .download import Progress, Wanted, download, sha256_of
 
 LOCK = "fetched.json"
@@ -151,7 +151,7 @@ def _whole(there: Path, remote: Remote, entry: dict[str, Any] | None) -> bool:
     return all((there / n).is_file() and sha256_of(there / n) == sha for n, sha in files.items())
 
 
-def _licence(corpus: Corpus) -> str:
+def _licence(corpus: OpenCorpus) -> str:
     files = "".join(f"  {remote.url}\n" for remote in corpus.files)
     return (
         f"{corpus.name}: {corpus.what}\n\n"
