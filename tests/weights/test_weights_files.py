@@ -180,6 +180,11 @@ def test_numbers_that_are_not_finite_are_named(tmp_path, dtype, value):
     assert same({"bad": read_tensors(path, finite=False)["bad"]}, {"bad": tensor})
 
 
+def test_a_sum_that_overflows_is_not_taken_for_infinity(tmp_path):
+    huge = {"a": torch.full((100,), 60_000.0).half(), "b": torch.full((9,), 3e38)}
+    assert same(read_tensors(write(tmp_path / "m.safetensors", huge)), huge)
+
+
 # --- the gate -----------------------------------------------------------------------------------
 
 

@@ -53,9 +53,7 @@ def write_folder(folder: str | Path, files: Mapping[str, Content]) -> None:
 def recover(folder: str | Path) -> Path:
     """Where a crash left no NAME, put the newest complete one there.  Returns the real path; writes nothing when NAME exists."""
     folder = _real(folder)
-    if not os.path.lexists(folder) and place.debris(folder, "tmp", "old"):
-        with disk.failing(folder), disk.holding(folder.parent):
-            place.recover(folder)
+    _settled(folder)
     return folder
 
 
@@ -63,16 +61,16 @@ def verify(folder: str | Path, deep: bool = True) -> dict[str, Any]:
     """The manifest of a folder whose every file is the one that was written (deep=False: by name and size only).
 
     Raises MissingError QKV-020, StoreError QKV-060 naming the file and what differs, QKV-063 if a newer qkv wrote it."""
+    folder = _real(folder)
     while True:
-        folder = recover(folder)
-        before = _inode(folder)
+        before = _settled(folder)
         if before is None:
             raise MissingError("no such folder", place=folder, fix="check the path")
         try:
             return manifest.check(folder, deep)
         except StoreError:
             # a training run may have replaced the folder while we read it: then look at the new one
-            if _inode(folder) == before:
+            if _settled(folder) == before:
                 raise
 
 
@@ -197,11 +195,21 @@ def _real(path: str | Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _inode(folder: str | Path) -> int | None:
-    try:
-        return os.stat(folder).st_ino
-    except OSError:
-        return None
+def _settled(folder: Path) -> tuple[int, int] | None:
+    """Which folder is in place, once nobody is between two renames; None if there is none."""
+    found = _identity(folder)
+    if found is None and folder.parent.is_dir():
+        with disk.failing(folder), disk.holding(folder.parent):
+            place.recover(folder)
+            found = _identity(folder)
+    return found
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    with suppress(OSError):
+        found = os.stat(folder)
+        return found.st_ino, found.st_mtime_ns  # a number alone is used again
+    return None
 
 
 def _size(content: Content) -> int | None:
