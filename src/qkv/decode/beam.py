@@ -126,21 +126,23 @@ class Ledger:
         lacking = self.task.config.nbest - len(self.found[source])
         if lacking <= 0:
             return
-        more = []
-        for m in np.flatnonzero(live.value[n] > -np.inf):
-            row, score = int(live.parent[n, m]), float(live.value[n, m])
-            ids, scores = self.back(row)
-            ids, scores = [*ids, int(live.token[n, m])], [*scores, float(live.logp[n, m])]
-            made = Hypothesis(tuple(ids), score, False, tuple(scores))
-            more.append((self.rank(source, score, len(ids), row), made))
+        length = len(self.trail) + 1
+        more: list[tuple[float, int, int | None]] = [
+            (float(live.value[n, m]), int(live.parent[n, m]), m)
+            for m in np.flatnonzero(live.value[n] > -np.inf).tolist()
+        ]
         if not more:
-            for k in np.flatnonzero(stuck[n] > -np.inf):
-                row, score = n * stuck.shape[1] + int(k), float(stuck[n, k])
-                ids, scores = self.back(row)
-                made = Hypothesis(tuple(ids), score, False, tuple(scores))
-                more.append((self.rank(source, score, len(ids), row), made))
-        more.sort(key=lambda pair: -pair[0])
-        self.found[source].extend(more[:lacking])
+            K, length = stuck.shape[1], length - 1
+            alive = np.flatnonzero(stuck[n] > -np.inf).tolist()
+            more = [(float(stuck[n, k]), n * K + k, None) for k in alive]
+        ranked = [(self.rank(source, score, length, row), score, row, m) for score, row, m in more]
+        ranked.sort(key=lambda made: -made[0])
+        for rank, score, row, m in ranked[:lacking]:
+            ids, scores = self.back(row)
+            if m is not None:
+                ids, scores = [*ids, int(live.token[n, m])], [*scores, float(live.logp[n, m])]
+            made = Hypothesis(tuple(ids), score, False, tuple(scores))
+            self.found[source].append((rank, made))
 
 
 def beam_search(task: Task) -> list[list[Hypothesis]]:
