@@ -128,7 +128,7 @@ def test_empty_and_large_pictures():
     big = alignment_png(
         Alignment([f"▁a{k}" for k in range(n)], [f"▁b{k}" for k in range(n)], np.eye(n))
     )
-    assert max(struct.unpack(">II", big[16:24])) <= 20 * 144 + 1
+    assert max(struct.unpack(">II", big[16:24])) <= 14 * 144 + 1
 
 
 def test_a_group_that_was_not_recorded_is_a_usage_error():

@@ -39,19 +39,19 @@ def alignment_png(view: Alignment, title: str = "") -> bytes:
     weights = pooled(view.weights, size)
     T, S = len(rows), len(columns)
     with _style():
-        cell = min(0.46, max(0.2, 11 / max(T, S, 1)))  # inches
+        cell = min(0.46, max(0.12, 11 / max(T, S, 1)))  # inches
         figure, axes = _canvas(
-            min(20.0, 2.0 + cell * max(S, 5)), min(20.0, 1.6 + 0.8 * cell * max(T, 4))
+            min(14.0, 2.0 + cell * max(S, 5)), min(14.0, 1.6 + 0.8 * cell * max(T, 4))
         )
         image = _heat(axes, weights)
-        _ticks(axes, rows, columns, min(11.0, 40 * cell))
+        _ticks(axes, rows, columns, min(11.0, max(6.0, 40 * cell)))
         if max(T, S) <= 16:
             _numbers(axes, weights)
         if image is not None:
             bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02, aspect=24)
             bar.outline.set_visible(False)
             bar.ax.tick_params(length=0, labelsize=9, labelcolor=SOFT)
-        return _png(figure, title or view.label, [*rows, *columns])
+        return _png(figure, title or view.label, [*rows, *columns], size)
 
 
 def grid_png(view: Grid, which: Group = "cross", title: str = "") -> bytes:
@@ -61,15 +61,16 @@ def grid_png(view: Grid, which: Group = "cross", title: str = "") -> bytes:
         raise UsageError(f"no {which} maps; there are: {', '.join(groups) or 'none'}")
     layers = list(groups[which].values())
     H = max(len(heads) for heads in layers)
-    side = max(0.35, min(1.5, 20 / max(H, len(layers))))
+    inches = max(0.35, min(1.5, 14 / max(H, len(layers))))
     with _style():
-        figure = _figure(side * H + 1.0, side * len(layers) + 0.9)
+        figure = _figure(inches * H + 1.0, inches * len(layers) + 0.9, pad=0.05)
         panels = figure.subplots(len(layers), H, squeeze=False)
         for row, (heads, line) in enumerate(zip(layers, panels, strict=True)):
             for column, axes in enumerate(line):
                 axes.axis("off")
                 if column < len(heads):
-                    _heat(axes, heads[column], square=True)
+                    side = max(heads[column].shape)
+                    _heat(axes, pooled(heads[column], max(1, -(-side // MAX_SIDE))), square=True)
                 if row == 0:
                     axes.set_title(str(column + 1), fontsize=9, color=SOFT, pad=3)
             line[0].text(
@@ -82,8 +83,7 @@ def grid_png(view: Grid, which: Group = "cross", title: str = "") -> bytes:
                 va="center",
                 ha="right",
             )
-        figure.supxlabel(drawable(t("head", "헤드")), fontsize=10, color=SOFT)
-        figure.supylabel(drawable(t("layer", "층")), fontsize=10, color=SOFT)
+        figure.supylabel(drawable(t("layer × head", "층 × 헤드")), fontsize=10, color=SOFT)
         return _png(figure, title, [])
 
 
@@ -147,12 +147,12 @@ def length_png(
 # ---- pieces of a figure
 
 
-def _figure(width: float, height: float) -> "Figure":
+def _figure(width: float, height: float, pad: float = 0.12) -> "Figure":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)  # inches
+    layout = ConstrainedLayoutEngine(w_pad=pad, h_pad=pad)  # inches
     figure = Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
@@ -194,24 +194,25 @@ def _heat(axes: "Axes", weights: Array, square: bool = False) -> Any:
 
 
 def _ticks(axes: "Axes", rows: Sequence[Token], columns: Sequence[Token], size: float) -> None:
-    upright = all(len(c.text) <= 4 for c in columns) and len(columns) <= 24
+    """Tokens along both axes, every k-th where they are too many, and white lines between the cells."""
+    across, down = (
+        range(0, len(columns), -(-len(columns) // 100) or 1),
+        range(0, len(rows), -(-len(rows) // 100) or 1),
+    )
     axes.xaxis.tick_top()
-    axes.set_xticks(range(len(columns)), [drawable(c.text, 24) for c in columns], fontsize=size)
-    if not upright:
-        for label in axes.get_xticklabels():
-            label.set(
-                rotation=90 if len(columns) > 24 else 45,
-                ha="center" if len(columns) > 24 else "left",
-                va="bottom",
-                rotation_mode="anchor" if len(columns) <= 24 else "default",
-            )
-    axes.set_yticks(range(len(rows)), [drawable(r.text, 24) for r in rows], fontsize=size)
+    axes.set_xticks(across, [drawable(columns[k].text, 24) for k in across], fontsize=size)
+    axes.set_yticks(down, [drawable(rows[k].text, 24) for k in down], fontsize=size)
     axes.tick_params(length=0, labelcolor=INK)
     axes.spines[:].set_visible(False)
-    axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
-    axes.tick_params(which="minor", length=0)
+    if len(columns) > 24:
+        axes.tick_params(axis="x", labelrotation=90)
+    elif any(len(c.text) > 4 for c in columns):
+        for label in axes.get_xticklabels():
+            label.set(rotation=45, ha="left", va="bottom", rotation_mode="anchor")
     if max(len(rows), len(columns)) <= 80:
+        axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+        axes.tick_params(which="minor", length=0)
         axes.grid(which="minor", color="white", linewidth=1.2)
 
 
@@ -266,18 +267,22 @@ def _finish(
     return _png(figure, title, [Token(n) for n in names])
 
 
-def _png(figure: "Figure", title: str, tokens: Sequence[Token]) -> bytes:
+def _png(figure: "Figure", title: str, tokens: Sequence[Token], size: int = 1) -> bytes:
+    """The figure's bytes, with a note where it shows something other than was asked for."""
+    notes = []
+    if size > 1:
+        notes.append(
+            t(
+                f"one cell: the strongest of {size} × {size} tokens",
+                f"한 칸: 토큰 {size} × {size}개 중 가장 큰 값",
+            )
+        )
+    if korean_font() is None and any(romanise(s) != s for s in [title, *(k.text for k in tokens)]):
+        notes.append("no Korean font found: Hangul is romanised")
     if title:
         figure.suptitle(drawable(title, 90), fontsize=13, color=INK)
-    if korean_font() is None and any(romanise(s) != s for s in [title, *(k.text for k in tokens)]):
-        figure.text(
-            0.995,
-            0.005,
-            "no Korean font found: Hangul is romanised",
-            fontsize=7,
-            color=SOFT,
-            ha="right",
-        )
+    if notes:
+        figure.supxlabel(drawable(" · ".join(notes), 160), fontsize=8, color=SOFT)
     out = io.BytesIO()
     figure.savefig(
         out, format="png", metadata={"Software": None}
