@@ -30,8 +30,8 @@ class Action(NamedTuple):
     def say(self, ending: str, casual: bool, *, adverb: str = "", respect: bool = False) -> str:
         """The Korean verb phrase; 반말 drops 을/를.  say("아/어요", False) = 커피를 마셔요."""
         verb = respectful(self.verb, ending) if respect else conjugate(self.verb, ending)
-        if self.verb == "돕다":
-            verb = verb.replace("도와 주", "도와주").replace("도와 줘", "도와줘")
+        if self.verb == "돕다" and ending.startswith("아/어 "):
+            verb = verb.replace("도와 ", "도와")  # 도와주다 is one word
         if self.light and not adverb:
             return self.noun + verb
         head = self.noun
@@ -118,7 +118,7 @@ COME = tuple(Action(p.ko, "에", "오다", "come", p.to) for p in w.PLACES)
 DAILY = DRINK + EAT + MEAL + READ + WATCH + LISTEN + WRITE + STUDY + PLAY + SPORT + OUTDOORS + HOBBY + CHORES + WORKING + HOURS + SWIM + WALK + PHOTO + RIDE + GO[:12]  # fmt: skip
 ONCE = DAILY + BUY + MAKE + MEET + CALL + HELP + GO
 SOCIAL = DRINK[:-2] + EAT + MEAL + WATCH + LISTEN + STUDY + PLAY + SPORT + OUTDOORS + HOBBY + SWIM + WALK + PHOTO + MAKE + GO[3:]  # fmt: skip
-TASKS = CHORES + OPEN + SWITCH + WASH + MAKE + BUY[-9:] + HELP + CALL + CHOOSE
+TASKS = CHORES[:3] + OPEN + SWITCH + WASH + MAKE + BUY[-9:] + HELP + CALL + CHOOSE
 DUTIES = CHORES + STUDY + WORKING[:1] + HOURS + BUY + CALL + HELP + MEET + WRITE + READ + GO + RIDE[:4] + MAKE + OUTDOORS[1:] + HOBBY[:1] + CHOOSE  # fmt: skip
 SKILLS = (
     PLAY

@@ -84,13 +84,13 @@ def know_how(do: x.Action) -> Made:
     return say("know how", do, end="?"), e.sentence(f"do you know how to {do.base} {do.tail('you')}", "?")  # fmt: skip
 
 
-@frame("ability", 70, x.EAT + x.DRINK + x.WEAR)
+@frame("ability", 70, x.EAT[:14] + x.DRINK[:6] + x.DRINK[12:16] + x.WEAR)
 def ever_tried(do: x.Action) -> Made:
     english = f"have you ever {e.participle(do.base)} {do.tail('you')}"
     return say("tried", do, end="?"), e.sentence(english, "?")
 
 
-@frame("ability", 40, w.CITIES + w.BUILDINGS)
+@frame("ability", 40, (*w.CITIES, *w.BUILDINGS[5:], w.BEACH, w.POOL))
 def ever_been(place: w.Place) -> Made:
     return levels("가다", "tried", f"{place.ko}에", "?"), e.sentence(f"have you ever been {place.to}", "?")  # fmt: skip
 

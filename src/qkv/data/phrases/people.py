@@ -109,7 +109,7 @@ def clock(hour: w.Phrase, half: str, word: str) -> Made:
 
 
 @frame("time", 60, (("오늘", "today", "is"), ("내일", "tomorrow", "is"), ("어제", "yesterday", "was")), w.WEEKDAYS)  # fmt: skip
-def todaybeing(day: tuple[str, str, str], name: w.Phrase) -> Made:
+def today_is(day: tuple[str, str, str], name: w.Phrase) -> Made:
     if day[2] == "was":
         return [
             f"어제는 {name.ko}이었어.",

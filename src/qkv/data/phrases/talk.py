@@ -16,7 +16,7 @@ GREETINGS = (  # (반말, 해요체/합니다체, English); the name follows
     ("오랜만이야", "오랜만이에요", "long time no see"), ("생일 축하해", "생일 축하합니다", "happy birthday"),
     ("반가워", "반갑습니다", "nice to meet you"), ("축하해", "축하합니다", "congratulations"),
     ("내일 봐", "내일 봐요", "see you tomorrow"), ("또 봐", "또 만나요", "see you again"),
-    ("괜찮아", "괜찮아요", "it's okay"), ("잘 지냈어", "잘 지냈어요", "I've been well"),
+    ("괜찮아", "괜찮아요", "it's okay"), ("잘 있어", "안녕히 계세요", "goodbye"),
     ("힘내", "힘내세요", "cheer up"), ("조심해", "조심하세요", "be careful"),
     ("서둘러", "서두르세요", "hurry up"), ("잠깐만 기다려", "잠깐만 기다려 주세요", "wait a moment"),
     ("걱정하지 마", "걱정하지 마세요", "don't worry"), ("울지 마", "울지 마세요", "don't cry"),

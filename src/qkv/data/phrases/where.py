@@ -46,7 +46,7 @@ def beside(one: w.Place, two: w.Place, spot: w.Phrase) -> Made:
 
 
 @frame("places", 99, LOST + w.FURNITURE)
-def wherebeing(thing: w.Noun) -> Made:
+def where_is(thing: w.Noun) -> Made:
     return levels("있다", "present", f"{particle(thing.ko, '이/가')} 어디에", "?"), e.sentence(f"where {being(thing)} the {thing.en}", "?")  # fmt: skip
 
 
