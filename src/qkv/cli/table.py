@@ -102,10 +102,9 @@ MODEL = Opt(
 BEAM = Opt(
     name="--beam",
     metavar="N",
-    default=1,
     low=1,
-    en="hypotheses kept while searching (1: greedy)",
-    ko="탐색 중에 남겨 둘 후보 수 (1: 그리디)",
+    en="hypotheses kept while searching; 1 is greedy (else the recipe's)",
+    ko="탐색 중에 남겨 둘 후보 수. 1은 그리디 (없으면 recipe 값)",
 )
 BATCH = Opt(
     name="--batch-tokens",
@@ -114,6 +113,13 @@ BATCH = Opt(
     low=1,
     en="tokens per batch; smaller needs less memory",
     ko="한 묶음의 토큰 수. 줄이면 메모리를 덜 씁니다",
+)
+ROOT = Opt(
+    name="--root",
+    metavar="DIR",
+    default="runs",
+    en="the folder that holds the runs",
+    ko="실행들이 있는 폴더",
 )
 TO = Opt(name="-o", metavar="FILE", en="write to FILE", ko="FILE에 저장")
 
@@ -127,8 +133,8 @@ VERBS: tuple[Verb, ...] = (
         opts=(
             Opt(
                 name="--again",
-                en="train anew even if demo/run is finished",
-                ko="demo/run이 끝나 있어도 새로 학습",
+                en="train anew although a finished run is there",
+                ko="끝난 실행이 있어도 새로 학습",
             ),
         ),
         examples=("qkv demo",),
@@ -176,11 +182,11 @@ VERBS: tuple[Verb, ...] = (
                 ko="학습하지 않고 데이터, 크기, 메모리, 시간만 보기",
             ),
             Opt(
-                name="--folder",
-                metavar="DIR",
-                en="where the run goes (else runs/NAME-N)",
-                ko="실행 폴더 (없으면 runs/이름-번호)",
+                name="--new",
+                en="begin a new run although an unfinished one could go on",
+                ko="이어서 할 실행이 있어도 새로 시작",
             ),
+            ROOT,
         ),
         examples=("qkv train my.toml --dry-run", "qkv train my.toml train.steps=4000"),
     ),
@@ -204,6 +210,28 @@ VERBS: tuple[Verb, ...] = (
                 en="bleu, chrf, chrf++, ter, exact; by commas",
                 ko="bleu, chrf, chrf++, ter, exact를 쉼표로",
             ),
+            Opt(
+                name="--source",
+                metavar="COLUMN",
+                default="0",
+                en="the source column: a number from 0, or its name in the header",
+                ko="원문 열: 0부터 세는 번호 또는 머리줄의 이름",
+            ),
+            Opt(
+                name="--target",
+                metavar="COLUMN",
+                default="1",
+                en="the reference column",
+                ko="정답 번역 열",
+            ),
+            Opt(
+                name="--tokenize",
+                metavar="NAME",
+                default="13a",
+                en="BLEU's words: 13a, none, char, intl, zh, ko-mecab …",
+                ko="BLEU의 단어 나누기: 13a, none, char, intl, zh, ko-mecab …",
+            ),
+            Opt(name="--lowercase", en="ignore case", ko="대소문자를 구별하지 않음"),
             BEAM,
             BATCH,
         ),
@@ -224,13 +252,7 @@ VERBS: tuple[Verb, ...] = (
                 en="runs to slim",
                 ko="가볍게 할 실행 폴더",
             ),
-            Opt(
-                name="--root",
-                metavar="DIR",
-                default="runs",
-                en="the folder that holds the runs",
-                ko="실행들이 있는 폴더",
-            ),
+            ROOT,
         ),
         examples=("qkv runs", "qkv runs slim runs/ko-en-1"),
     ),
@@ -268,8 +290,8 @@ VERBS: tuple[Verb, ...] = (
             BATCH,
         ),
         examples=(
-            'qkv translate --model demo/run "커피 한잔 어때?"',
-            "qkv translate --model demo/run @in.txt > out.txt",
+            'qkv translate --model runs/demo-1 "커피 한잔 어때?"',
+            "qkv translate --model runs/demo-1 @in.txt > out.txt",
         ),
     ),
     Verb(
@@ -290,7 +312,7 @@ VERBS: tuple[Verb, ...] = (
             ),
             BEAM,
         ),
-        examples=('qkv look --model demo/run "커피 한잔 어때?" -o att.html -o att.png',),
+        examples=('qkv look --model runs/demo-1 "커피 한잔 어때?" -o att.html -o att.png',),
     ),
     Verb(
         name="doctor",
@@ -328,6 +350,17 @@ VERBS: tuple[Verb, ...] = (
                 default="corpora",
                 en="the folder that receives it",
                 ko="저장할 폴더",
+            ),
+            Opt(
+                name="--mirror",
+                metavar="URL",
+                en="a mirror that has the same files",
+                ko="같은 파일이 있는 미러 주소",
+            ),
+            Opt(
+                name="--accept",
+                en="take the publisher's changed file in place of the remembered one",
+                ko="기억해 둔 것과 달라진 파일도 받아들임",
             ),
         ),
         examples=("qkv fetch", "qkv fetch tatoeba-ko-en"),

@@ -1,0 +1,269 @@
+"""Verbs that make things: init, train, runs."""
+
+import shlex
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import MissingError, UsageError, did_you_mean
+from ..messages import t
+from .out import bold, duration, emit, one_line, result, say, size, table
+from .parse import Args
+
+if TYPE_CHECKING:
+    from ..run import DryRun, Run
+
+
+# ---- init
+
+
+def recipes() -> dict[str, str]:
+    """The recipes in the package: name -> text."""
+    folder = files("qkv") / "recipes"
+    found = [f for f in folder.iterdir() if f.name.endswith(".toml")]
+    return {
+        f.name.removesuffix(".toml"): f.read_text(encoding="utf-8")
+        for f in sorted(found, key=lambda f: f.name)
+    }
+
+
+def init(args: Args) -> None:
+    """Print a recipe, or list them.  Raises MissingError for an unknown name, UsageError to keep an existing file."""
+    known = recipes()
+    if args.name is None:
+        rows = [(name, _about(text)) for name, text in known.items()]
+        if args.json:
+            emit([{"name": name, "about": about} for name, about in rows])
+            return
+        for line in table(rows):
+            result(line)
+        say(t("\nnext:  qkv init ko-en > my.toml", "\n다음:  qkv init ko-en > my.toml"))
+        return
+    name = args.name.removesuffix(".toml")
+    if name not in known:
+        raise MissingError(f"no recipe {name!r}", place="qkv init", fix=did_you_mean(name, known))
+    text = known[name]
+    if args.json:
+        import tomllib
+
+        emit(tomllib.loads(text))
+    elif args.o is None:
+        result(text.rstrip("\n"))
+    else:
+        _write_new(Path(args.o), text)
+
+
+def _about(text: str) -> str:
+    """A recipe says what it is in its first comment."""
+    return text.split("\n", 1)[0].lstrip("# ").strip()
+
+
+def _write_new(path: Path, text: str) -> None:
+    from ..weights import store
+
+    if path.exists():
+        raise UsageError("there is a file already", place=path, fix="choose another name")
+    store.write_file(path, text.encode())
+    say(t(f"wrote {path}; next:  qkv train {path}", f"{path} 저장. 다음:  qkv train {path}"))
+
+
+# ---- train
+
+
+def train(args: Args) -> None:
+    """Train, or show what a training would be.  Raises what `qkv.train` raises."""
+    recipe, root = _recipe(Path(args.recipe), args.root)
+    say(t("reading the recipe and the data …", "설정과 데이터를 읽는 중 …"))
+    if args.dry_run:
+        from ..run import dry_run
+
+        plan = dry_run(recipe, args.settings)
+        emit(plan) if args.json else _show_plan(plan)
+        return
+    from ..run import train as run_training
+    from .live import Live
+
+    with Live(json=args.json) as live:
+        run = run_training(recipe, args.settings, listen=live, root=root, new=args.new)
+    emit(run) if args.json else show_run(run)
+
+
+def _recipe(path: Path, root: str) -> tuple[Path, Path]:
+    """The TOML file and the folder of runs; a run folder stands for its own config.toml, beside its siblings."""
+    if (path / "config.toml").is_file():
+        return path / "config.toml", path.parent
+    if path.is_dir():
+        raise MissingError(
+            "a folder without config.toml", place=path, fix="give a recipe or a run", code="QKV-020"
+        )
+    name = path.name.removesuffix(".toml")
+    if not path.exists() and name in (known := recipes()):
+        fix = f"write it first: qkv init {name} > {name}.toml"
+        raise MissingError(f"no file {path}", fix=fix)
+    elif not path.exists():
+        near = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        guess = did_you_mean(path.name, near) if near else ""
+        fix = (
+            guess
+            if guess.startswith("did")
+            else f"start from one: qkv init {next(iter(known), '')}"
+        )
+        raise MissingError(f"no file {path}", fix=fix)
+    return path, Path(root)
+
+
+def _show_plan(plan: "DryRun") -> None:
+    report = plan.report
+    skipped = ", ".join(f"{n:,} {reason}" for reason, n in report["skipped"].items())
+    lines, used = report["lines"], report["used"]
+    rows = [
+        (
+            t("data", "데이터"),
+            t(
+                f"{lines:,} lines: {used:,} used, {lines - used:,} skipped",
+                f"{lines:,}줄: {used:,}줄 사용, {lines - used:,}줄 건너뜀",
+            )
+            + (f" ({skipped})" if skipped else ""),
+        ),
+        (
+            t("split", "나눔"),
+            t(
+                f"{plan.train_pairs:,} pairs to train on, {plan.dev_pairs:,} to check with",
+                f"학습 {plan.train_pairs:,}쌍, 확인 {plan.dev_pairs:,}쌍",
+            ),
+        ),
+        (
+            t("tokenizer", "토크나이저"),
+            t(f"{plan.vocab_size:,} pieces", f"조각 {plan.vocab_size:,}개"),
+        ),
+        (
+            t("model", "모델"),
+            t(f"{plan.parameters:,} parameters", f"매개변수 {plan.parameters:,}개"),
+        ),
+        (t("memory", "메모리"), size(plan.memory_bytes)),
+        (t("padding", "패딩"), f"{plan.padding:.1%}"),
+        (
+            t("one step", "한 스텝"),
+            t(
+                f"{plan.step_seconds:.3f} s, {plan.tokens_per_second:,.0f} target tokens/s",
+                f"{plan.step_seconds:.3f}초, 초당 목표 토큰 {plan.tokens_per_second:,.0f}개",
+            ),
+        ),
+        (t("in all", "모두"), t("about ", "약 ") + duration(plan.estimated_seconds)),
+    ]
+    for line in table(rows):
+        result(line)
+    for reason, places in report.get("examples", {}).items():
+        say(t("skipped", "건너뜀") + f" ({reason}): {one_line(', '.join(places))}")
+
+
+def show_run(run: "Run") -> None:
+    """Where a run is, how good it is, and the next commands to type."""
+    best = run.to_dict()["best"]
+    values = "  ".join(
+        f"{k.removeprefix('dev/')} {v:.4g}"
+        for k, v in best.items()
+        if k.startswith("dev/") and isinstance(v, (int, float))
+    )
+    for line in table(
+        [
+            (t("run", "실행"), str(run.folder)),
+            (t("best", "최고"), f"{t('step', '스텝')} {best.get('step', '–')}  {values}"),
+        ]
+    ):
+        result(line)
+    next_commands(run.folder, sample_text(run.folder))
+
+
+def next_commands(folder: Path, text: str, test: str = "test.tsv") -> None:
+    """What a person would type now, ready to paste."""
+    where, text = shlex.quote(str(folder)), shlex.quote(text)
+    result("\n" + bold(t("next", "다음")))
+    for command in (
+        f"qkv translate --model {where} {text}",
+        f"qkv look --model {where} {text} -o attention.html",
+        f"qkv eval {where} {test}",
+    ):
+        result(f"  {command}")
+
+
+def sample_text(folder: Path) -> str:
+    """A sentence of the development set, for the commands we propose."""
+    from ..config import parse_json
+
+    try:
+        first = (folder / "samples.jsonl").read_bytes().split(b"\n", 1)[0]
+        text = str(parse_json(first.decode())["source"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "…"
+    return one_line(text, 80)
+
+
+# ---- runs
+
+
+STATES = {
+    "running": "학습 중",
+    "done": "끝남",
+    "failed": "실패",
+    "preempted": "멈춤",
+    "unknown": "모름",
+}
+
+
+def runs(args: Args) -> None:
+    """List the runs, or slim some.  Raises MissingError for a folder that is no run, BusyError while it trains."""
+    if args.words:
+        action, *folders = args.words
+        if action != "slim":
+            raise UsageError(
+                f"unknown action {action!r}", place="qkv runs", fix=did_you_mean(action, ["slim"])
+            )
+        _slim(folders, args.json)
+        return
+    from ..run import runs as all_runs
+
+    found = all_runs(args.root)
+    if args.json:
+        emit(found)
+        return
+    if not found:
+        say(
+            t(
+                f"no runs in {args.root}; start one: qkv demo",
+                f"{args.root}에 실행이 없습니다. 시작: qkv demo",
+            )
+        )
+        return
+    head = [
+        t("run", "실행"),
+        t("state", "상태"),
+        t("step", "스텝"),
+        t("best", "최고"),
+        t("size", "크기"),
+    ]
+    rows: list[list[str]] = [head]
+    for r in found:
+        best = "–" if r.best is None else f"{r.metric.removeprefix('dev/')} {r.best:.4g}"
+        state = t(r.state, STATES.get(r.state, r.state))
+        rows.append([one_line(str(r.folder)), state, f"{r.step:,}/{r.of:,}", best, size(r.bytes)])
+    for line in table(rows, right=(2, 4)):
+        result(line)
+
+
+def _slim(folders: list[str], json: bool) -> None:
+    from ..run import slim
+
+    if not folders:
+        raise UsageError("RUN is missing", place="qkv runs slim", fix="qkv runs slim RUN …")
+    freed: list[dict[str, Any]] = []
+    for folder in folders:
+        freed.append({"run": folder, "freed": slim(folder)})
+        say(
+            t(
+                f"{folder}: {size(freed[-1]['freed'])} freed",
+                f"{folder}: {size(freed[-1]['freed'])} 비움",
+            )
+        )
+    if json:
+        emit(freed)

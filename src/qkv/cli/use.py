@@ -1,0 +1,225 @@
+"""Verbs that use a model: translate, eval."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError, MissingError, UsageError
+from ..messages import t
+from .out import bold, emit, one_line, result, say, table
+from .parse import Args
+
+if TYPE_CHECKING:
+    from ..model import Model
+
+CHUNK = (
+    1 << 16
+)  # bytes read from a pipe at a time: a fast pipe gives many lines, a slow one gives each as it comes
+LINES = 1024  # lines of a file translated together
+
+
+def open_model(source: str | None, verb: str) -> "Model":
+    """The model of --model.  Raises UsageError that names the runs there are when it was not given."""
+    if source is None:
+        there = [str(p.parent) for p in sorted(Path("runs").glob("*/best"))][:5]
+        fix = f"--model {there[-1]}" if there else "make one first: qkv demo"
+        raise UsageError("--model is missing", place=f"qkv {verb}", fix=fix)
+    from ..model import load
+
+    return load(source)
+
+
+# ---- translate
+
+
+def translate(args: Args) -> None:
+    """Translate words of the command line, files and standard input: one line (or JSON line) per text, in order."""
+    if not args.text and sys.stdin.isatty():
+        say(t("one text per line; Ctrl-D ends", "한 줄에 하나씩 쓰세요. Ctrl-D로 끝냅니다"))
+    chunks = texts(args.text)
+    first = next(chunks, None)  # a missing file is told before the model is loaded
+    model = open_model(args.model, "translate")
+    beam = args.beam or model.decode.beam
+    while first is not None:
+        for answers in model.translate(
+            first,
+            beam=beam,
+            nbest=args.nbest,
+            max_new_tokens=args.max_new_tokens,
+            batch_tokens=args.batch_tokens,
+        ):
+            _show(answers, args.nbest, args.json)
+        sys.stdout.flush()
+        first = next(chunks, None)
+
+
+def _show(answers: Any, nbest: int, json: bool) -> None:
+    found = answers if nbest > 1 else [answers]
+    for rank, a in enumerate(found, 1):
+        if json:
+            emit(a if nbest == 1 else {"rank": rank, **a.to_dict()})
+        elif nbest > 1:
+            result(f"{rank}\t{a.score:.3f}\t{flat(a.text)}")
+        else:
+            result(flat(a.text))
+
+
+def flat(text: str) -> str:
+    """A translation is one line of output, and no character of it drives the terminal."""
+    return one_line(text.replace("\n", " ").replace("\r", " "), 1 << 30)
+
+
+def texts(words: list[str]) -> Iterator[list[str]]:
+    """The texts to translate, in chunks: words as they stand, the lines of @FILE, the lines of standard input (-).
+
+    Raises MissingError QKV-020, DataError QKV-030 for what is not UTF-8."""
+    plain: list[str] = []
+    for word in words or ["-"]:
+        if word != "-" and not (word.startswith("@") and len(word) > 1):
+            plain.append(_utf8(word))
+            continue
+        if plain:
+            yield plain
+            plain = []
+        yield from chunked(file_lines(word[1:])) if word != "-" else stdin_lines()
+    if plain:
+        yield plain
+
+
+def _utf8(word: str) -> str:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{one_line(word)} is not UTF-8",
+            place="qkv translate",
+            fix="use a UTF-8 terminal",
+            code="QKV-030",
+        ) from None
+    return word
+
+
+def chunked(lines: Iterable[str]) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    for line in lines:
+        chunk.append(line)
+        if len(chunk) == LINES:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def file_lines(path: str) -> Iterator[str]:
+    """Every line of a text file; line n of the output answers line n of the input."""
+    from ..data.report import SkipReport
+    from ..data.sources import PairSource, read_texts
+
+    report = SkipReport()
+    for pair in read_texts(PairSource(path=path), report, keep_empty=True):
+        yield pair.source
+    left_out = {reason: n for reason, n in report.skipped.items() if reason != "empty line"}
+    if left_out:
+        say(report.summary())
+
+
+def stdin_lines() -> Iterator[list[str]]:
+    """Whole lines of standard input as they arrive.  Raises DataError QKV-030 with the line's number."""
+    try:
+        fd = sys.stdin.fileno()
+    except (OSError, ValueError):
+        raise MissingError(
+            "standard input is closed", place="qkv translate", fix="give a text"
+        ) from None
+    rest, number = b"", 0
+    while data := os.read(fd, CHUNK):
+        *whole, rest = (rest + data).split(b"\n")
+        if whole:
+            yield [_line(raw, number + i) for i, raw in enumerate(whole, 1)]
+            number += len(whole)
+    if rest:
+        yield [_line(rest, number + 1)]
+
+
+def _line(raw: bytes, number: int) -> str:
+    if number == 1:
+        raw = raw.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return raw.removesuffix(b"\r").decode().strip()
+    except UnicodeDecodeError as e:
+        raise DataError(
+            f"byte {raw[e.start]:#04x} is not UTF-8",
+            place=f"stdin:{number}",
+            fix="convert it first: iconv -f CP949 -t UTF-8",
+            code="QKV-030",
+        ) from None
+
+
+# ---- eval
+
+
+def evaluate(args: Args) -> None:
+    """Score a model on a file of pairs.  Raises what `qkv.evaluate` raises."""
+    model = open_model(args.run, "eval")
+    from ..run import evaluate as score
+
+    say(t(f"translating {args.file} …", f"{args.file} 번역하는 중 …"))
+    found = score(
+        model,
+        args.file,
+        tuple(m.strip() for m in args.metrics.split(",") if m.strip()),
+        beam=args.beam,
+        tokenize=args.tokenize,
+        lowercase=args.lowercase,
+        source=_column(args.source),
+        target=_column(args.target),
+        batch_tokens=args.batch_tokens,
+    )
+    emit(found) if args.json else show_scores(found)
+
+
+def _column(word: str) -> str | int:
+    return int(word) if word.isdecimal() else word
+
+
+def show_scores(found: dict[str, Any], samples: bool = True) -> None:
+    """The scores with their signatures, quality by length, some translations."""
+    rows = [(s["name"], f"{s['value']:.2f}", s["signature"]) for s in found["scores"].values()]
+    rows.append((t("perplexity", "퍼플렉시티"), f"{found['perplexity']:.2f}", ""))
+    for line in table(rows, right=(1,)):
+        result(line)
+    n, skipped = found["sentences"], sum(found["skipped"].values())
+    result(
+        t(
+            f"{n:,} sentences in {found['seconds']:.1f} s, {skipped:,} lines skipped",
+            f"{n:,}문장, {found['seconds']:.1f}초, {skipped:,}줄 건너뜀",
+        )
+    )
+    if found["by_length"]:
+        result(
+            "\n"
+            + bold(t("by source length (tokens), 95 % interval", "원문 길이별 (토큰), 95 % 구간"))
+        )
+        bins = [
+            (
+                f"{b['low']}–{b['high']}",
+                f"{b['value']:.1f}",
+                f"[{b['lower']:.1f}, {b['upper']:.1f}]",
+                f"{b['count']:,}",
+            )
+            for b in found["by_length"]
+        ]
+        for line in table(bins, right=(0, 1, 3)):
+            result("  " + line)
+    if samples and found["samples"]:
+        result("\n" + bold(t("some translations", "번역 몇 개")))
+        names = t("source", "원문"), t("reference", "정답"), t("model", "모델")
+        for row in found["samples"][:5]:
+            texts_ = row["source"], row["reference"], row["hypothesis"]
+            for line in table(
+                [(f"  {n}", one_line(x, 200)) for n, x in zip(names, texts_, strict=True)]
+            ):
+                result(line)
+            result("")
