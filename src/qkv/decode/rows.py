@@ -2,7 +2,7 @@
 
 R rows of a step · V vocabulary · B sources.  Nothing here reduces across rows: a row's numbers are its own."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,8 @@ class Task:
     config: SearchConfig
     limits: Ints  # (B): tokens each source may get, <eos> included
     banned: tuple[int, ...]
+    # the log-probabilities of a step, used again by the next: fresh pages would cost as much as the softmax
+    scratch: list[Tensor] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -79,7 +81,10 @@ class Task:
         """log softmax of the first rows of logits (R, V), float32, with what may not come at -inf.
 
         A live row where nothing is possible becomes all -inf.  Raises QkvError (QKV-075) on NaN or +inf."""
-        logp = torch.log_softmax(logits[: len(alive)].float(), -1)
+        x = logits[: len(alive)].float()
+        if not self.scratch or len(self.scratch[0]) < len(x):
+            self.scratch[:] = [torch.empty_like(x)]
+        logp = torch.log_softmax(x, -1, out=self.scratch[0][: len(x)])
         # NaN, +inf, or no finite number anywhere: each makes the whole row NaN, so one column tells
         if bad := logp[:, 0].isnan().tolist():
             if any(bad):
