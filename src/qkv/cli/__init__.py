@@ -14,6 +14,8 @@ from .guard import as_error
 from .out import one_line, say
 from .parse import help_all, help_verb, parse, split
 
+MAX_LINE = 4096  # characters of an error line
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
@@ -76,5 +78,8 @@ def _report(error: QkvError, cause: BaseException, debug: bool) -> int:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    say(one_line(error.line(language()), 4096))
+    line = error.line(language())
+    if (here := os.getcwd()) != os.sep:
+        line = line.replace(here + os.sep, "")  # a person reads paths from where they stand
+    say(one_line(line, MAX_LINE))
     return error.exit_code

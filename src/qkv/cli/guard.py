@@ -1,6 +1,7 @@
 """Whatever goes wrong becomes one of our errors: a code, a place, what was seen, what to do."""
 
 import errno
+import re
 from collections.abc import Sequence
 
 from ..errors import (
@@ -31,7 +32,9 @@ def as_error(e: BaseException, words: Sequence[str] = ()) -> QkvError:
     if _is_memory(e):
         verb = next((w for w in words if w in SMALLER), "")
         fix = SMALLER.get(verb, "close other programs, or use a smaller model")
-        return OutOfMemoryError(_short(e), fix=fix)
+        asked = re.search(r"allocate ([\d.]+ ?\w+)", str(e))
+        seen = f"could not get {asked[1]} of memory" if asked else "the memory is used up"
+        return OutOfMemoryError(seen, fix=fix)
     if isinstance(e, ModuleNotFoundError) and not (e.name or "").startswith("qkv"):
         return MissingError(
             f"package {e.name!r} is not installed", fix=f"pip install {e.name}", code="QKV-022"

@@ -97,17 +97,13 @@ def _recipe(path: Path, root: str) -> tuple[Path, Path]:
             "a folder without config.toml", place=path, fix="give a recipe or a run", code="QKV-020"
         )
     name = path.name.removesuffix(".toml")
-    if not path.exists() and name in (known := recipes()):
+    if not path.exists() and name in recipes():
         fix = f"write it first: qkv init {name} > {name}.toml"
         raise MissingError(f"no file {path}", fix=fix)
-    elif not path.exists():
+    if not path.exists():
         near = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         guess = did_you_mean(path.name, near) if near else ""
-        fix = (
-            guess
-            if guess.startswith("did")
-            else f"start from one: qkv init {next(iter(known), '')}"
-        )
+        fix = guess if guess.startswith("did") else f"start from one: qkv init ko-en > {name}.toml"
         raise MissingError(f"no file {path}", fix=fix)
     return path, Path(root)
 

@@ -94,7 +94,7 @@ def doctor(args: Args) -> int:
         raise LawError(
             f"{len(broken)} of {len(laws)} laws do not hold: {', '.join(broken)}",
             place=args.model,
-            fix="see docs/laws.md; report it with the output of `qkv doctor`",
+            fix="the table says what was seen; report it with the recipe",
         )
     return 0
 

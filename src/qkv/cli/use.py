@@ -12,7 +12,7 @@ from .out import bold, emit, one_line, result, say, table
 from .parse import Args
 
 if TYPE_CHECKING:
-    from ..model import Model
+    from ..model import Model, Translation
 
 CHUNK = (
     1 << 16
@@ -43,27 +43,31 @@ def translate(args: Args) -> None:
     model = open_model(args.model, "translate")
     beam = args.beam or model.decode.beam
     while first is not None:
-        for answers in model.translate(
+        found = model.translate(
             first,
             beam=beam,
             nbest=args.nbest,
             max_new_tokens=args.max_new_tokens,
             batch_tokens=args.batch_tokens,
-        ):
-            _show(answers, args.nbest, args.json)
+        )
+        for text, answers in zip(first, found, strict=True):
+            _show(text, answers if isinstance(answers, list) else [answers], args)
         sys.stdout.flush()
         first = next(chunks, None)
 
 
-def _show(answers: Any, nbest: int, json: bool) -> None:
-    found = answers if nbest > 1 else [answers]
-    for rank, a in enumerate(found, 1):
-        if json:
-            emit(a if nbest == 1 else {"rank": rank, **a.to_dict()})
-        elif nbest > 1:
-            result(f"{rank}\t{a.score:.3f}\t{flat(a.text)}")
+def _show(text: str, answers: "list[Translation]", args: Args) -> None:
+    if not text.strip():  # an empty line stays one, whatever a model would make of it
+        answers = answers[:1]
+    for rank, a in enumerate(answers, 1):
+        answer = flat(a.text) if text.strip() else ""
+        if args.json:
+            which = {"rank": rank} if args.nbest > 1 else {}
+            emit({**which, **a.to_dict(), "text": a.text if text.strip() else ""})
+        elif args.nbest > 1:
+            result(f"{rank}\t{a.score:.3f}\t{answer}")
         else:
-            result(flat(a.text))
+            result(answer)
 
 
 def flat(text: str) -> str:
