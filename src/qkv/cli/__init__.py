@@ -11,7 +11,7 @@ from importlib import import_module
 from ..errors import QkvError
 from ..messages import Lang, detect, language, speak
 from .guard import as_error
-from .out import one_line, say
+from .out import here, one_line, say
 from .parse import help_all, help_verb, parse, split
 
 MAX_LINE = 4096  # characters of an error line
@@ -78,8 +78,5 @@ def _report(error: QkvError, cause: BaseException, debug: bool) -> int:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    line = error.line(language())
-    if (here := os.getcwd()) != os.sep:
-        line = line.replace(here + os.sep, "")  # a person reads paths from where they stand
-    say(one_line(line, MAX_LINE))
+    say(one_line(here(error.line(language())), MAX_LINE))
     return error.exit_code

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..messages import t
-from .out import duration, emit, pad, say, width
+from .out import duration, emit, here, pad, say, width
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -61,7 +61,7 @@ class Live:
     def header(self, lines: list[tuple[str, str]]) -> None:
         longest = max((width(name) for name, _ in lines), default=0)
         for name, value in lines:
-            self.print(f"{pad(name, longest)}  {value}")
+            self.print(f"{pad(name, longest)}  {here(value)}")
         self.print("")
 
     def step(self, s: "Step") -> None:

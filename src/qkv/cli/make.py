@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingError, UsageError, did_you_mean
 from ..messages import t
-from .out import bold, duration, emit, one_line, result, say, size, table
+from .out import bold, duration, emit, here, one_line, result, say, size, table
 from .parse import Args
 
 if TYPE_CHECKING:
@@ -80,6 +80,18 @@ def train(args: Args) -> None:
         plan = dry_run(recipe, args.settings)
         emit(plan) if args.json else _show_plan(plan)
         return
+    if not args.new and not args.settings and _is_done(Path(args.recipe)):
+        from ..run import Run
+
+        say(
+            t(
+                "this run is finished; --new trains it anew",
+                "끝난 실행입니다. 다시 학습하려면 --new",
+            )
+        )
+        run = Run(Path(args.recipe))
+        emit(run) if args.json else show_run(run)
+        return
     from ..run import train as run_training
     from .live import Live
 
@@ -106,6 +118,14 @@ def _recipe(path: Path, root: str) -> tuple[Path, Path]:
         fix = guess if guess.startswith("did") else f"start from one: qkv init ko-en > {name}.toml"
         raise MissingError(f"no file {path}", fix=fix)
     return path, Path(root)
+
+
+def _is_done(folder: Path) -> bool:
+    """A run folder, not a recipe, that has come to its end."""
+    from ..learn.track import Status
+
+    status = Status.read(folder) if folder.is_dir() else None
+    return status is not None and status.state == "done"
 
 
 def _show_plan(plan: "DryRun") -> None:
@@ -163,7 +183,7 @@ def show_run(run: "Run") -> None:
     )
     for line in table(
         [
-            (t("run", "실행"), str(run.folder)),
+            (t("run", "실행"), here(str(run.folder))),
             (t("best", "최고"), f"{t('step', '스텝')} {best.get('step', '–')}  {values}"),
         ]
     ):
@@ -173,7 +193,7 @@ def show_run(run: "Run") -> None:
 
 def next_commands(folder: Path, text: str, test: str = "test.tsv") -> None:
     """What a person would type now, ready to paste."""
-    where, text = shlex.quote(str(folder)), shlex.quote(text)
+    where, text = shlex.quote(here(str(folder))), shlex.quote(text)
     result("\n" + bold(t("next", "다음")))
     for command in (
         f"qkv translate --model {where} {text}",

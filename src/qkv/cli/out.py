@@ -50,6 +50,12 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def here(text: str) -> str:
+    """Paths below the working folder as a person there would write them."""
+    base = os.getcwd()
+    return text if base == os.sep else text.replace(base + os.sep, "")
+
+
 def one_line(text: str, limit: int = MAX_FIELD) -> str:
     """Foreign text made safe to print: on one line, no control characters, not endless."""
     text = CONTROL.sub(
