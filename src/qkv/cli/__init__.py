@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import zip_longest
 
 from ..errors import QkvError
 from ..messages import Lang, detect, language, speak
@@ -60,7 +61,7 @@ def _main(words: Sequence[str]) -> int:
 
 def _asked(words: Sequence[str]) -> Lang | None:
     """The language asked for by --lang, before anything is parsed: errors in parsing speak it too."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip_longest(words, words[1:]):
         wanted = following if word == "--lang" else word.removeprefix("--lang=")
         if word.startswith("--lang") and wanted in ("en", "ko"):
             return wanted  # type: ignore[return-value]
