@@ -44,6 +44,8 @@ class Ends:
 class Translator(nn.Module):
     """A sequence-to-sequence model; its decoder sees the target shifted right by one."""
 
+    source_rows = 1  # any number of sources: parts that mind pad their own rows (in_sixteens)
+
     def __init__(
         self, source: Embed, target: Embed, reader: nn.Module, writer: nn.Module, ends: Ends
     ) -> None:

@@ -40,6 +40,8 @@ def fused(
     """The same in one kernel that never stores the (T, S) weights (Dao et al. 2022).
 
     On a CPU it runs in float32 or wider: the kernel's bf16 backward is many times slower (docs/diary.md)."""
+    if q.shape[2] == 1 and q.device.type == "cpu" and not torch.is_grad_enabled():
+        return one_query(q, k, v, allowed, bias=bias, scale=scale)
     half = q.device.type == "cpu" and q.dtype in (torch.bfloat16, torch.float16)
     if half:
         q, k, v = q.float(), k.float(), v.float()
@@ -47,3 +49,14 @@ def fused(
     added = added if bias is None else added + bias
     with torch.autocast(q.device.type, enabled=False):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=scale)
+
+
+def one_query(
+    q: Heads, k: Heads, v: Heads, allowed: Allowed, *, bias: Bias | None = None, scale: float
+) -> Heads:
+    """The same for a step of decoding, q (R, H, 1, D), by products and sums of numbers only.
+
+    The fused kernel's last bits depend on which thread a row falls to, these do not (law 2; docs/diary.md)."""
+    s = (q * k).sum(-1).unsqueeze(2) * scale  # (R, H, S, D) -> (R, H, 1, S)
+    weights = softmax(s if bias is None else s + bias, allowed.dense())
+    return (weights.transpose(-1, -2) * v).sum(2, keepdim=True)
