@@ -1,0 +1,152 @@
+"""Attention against its definition, torch's own, and finite differences."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd import gradcheck
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from qkv.errors import ConfigError
+from qkv.look.record import record
+from qkv.parts import kernels
+from qkv.parts.attention import Attention, AttentionConfig, attend, weigh
+from qkv.parts.patterns import Allowed, Causal, Full, Window
+from qkv.parts.positions import alibi
+
+PATTERNS = [Full(), Causal(), Window(2), Causal() & Window(1), Causal() | Window(1)]
+SCORES = ["scaled", "dot", "cosine", "general", "additive"]
+
+
+def heads(B=2, H=2, T=5, D=4, dtype=torch.float64, **kw):
+    return torch.randn(B, H, T, D, dtype=dtype, **kw)
+
+
+def keep_of(*lengths, S=5):
+    return torch.arange(S) < torch.tensor(lengths)[:, None]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+@pytest.mark.parametrize("biased", [False, True])
+def test_fused_equals_the_definition_with_padding_and_empty_rows(pattern, biased):
+    q, k, v = (heads(requires_grad=True) for _ in range(3))
+    allowed = Allowed.of(pattern, keep_of(4, 0))
+    bias = alibi(2, torch.arange(5), 5).double() if biased else None
+    fast = kernels.fused(q, k, v, allowed, bias=bias, scale=0.5)
+    slow = kernels.dense(q, k, v, allowed, bias=bias, scale=0.5)
+    assert_close(fast, slow, atol=1e-14, rtol=0)  # float64, five keys: a few ulp
+    g = torch.randn_like(fast)
+    for a, b in zip(
+        torch.autograd.grad(fast, (q, k, v), g), torch.autograd.grad(slow, (q, k, v), g), strict=True
+    ):
+        assert_close(a, b, atol=1e-13, rtol=0)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+def test_one_query_equals_the_definition(pattern):
+    q, k, v = heads(T=1), heads(), heads()
+    for at in range(5):
+        allowed = Allowed(pattern, keep_of(3, 0), torch.tensor([at]))
+        with torch.no_grad():
+            fast = kernels.one_query(q, k, v, allowed, scale=0.5)
+            assert_close(fast, kernels.dense(q, k, v, allowed, scale=0.5), atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("kernel", [kernels.fused, kernels.dense])
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+def test_gradients_equal_finite_differences(kernel, pattern):
+    q, k, v = (heads(B=2, H=1, T=3, D=2, requires_grad=True) for _ in range(3))
+    allowed = Allowed.of(pattern, keep_of(3, 0, S=3))
+    assert gradcheck(lambda *x: kernel(*x, allowed, scale=0.7), (q, k, v))
+
+
+def test_a_row_that_sees_nothing_gives_zeros_and_finite_gradients():
+    q, k, v = (heads(requires_grad=True) for _ in range(3))
+    y = attend(q, k, v, Allowed.of(Full(), keep_of(5, 0)), scale=1.0)
+    y.sum().backward()
+    assert (y[1] == 0).all() and (y[0] != 0).all()
+    assert all(x.grad.isfinite().all() for x in (q, k, v))
+    assert (k.grad[1] == 0).all() and (v.grad[1] == 0).all()
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 4), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_patterns_are_their_predicate(T, S, radius, causal):
+    pattern = Causal() & Window(radius) if causal else Window(radius)
+    mask = pattern.mask(T, S)
+    for i in range(T):
+        for j in range(S):
+            assert mask[i, j] == (abs(i - j) <= radius and (j <= i or not causal))
+
+
+def test_patterns_are_values():
+    assert Causal() & Window(2) == Causal() & Window(2) != Causal() & Window(3)
+    assert str(Window(2)) == "Window(radius=2)"
+
+
+def test_masked_keys_hold_nothing_even_nan():
+    q, k, v = heads(), heads(), heads()
+    scores = kernels.scores(q, k, bias=None, scale=1.0)
+    mask = Allowed.of(Full(), keep_of(3, 3)).dense()
+    dirty = scores.clone()
+    dirty[..., 3:] = torch.nan
+    assert torch.equal(kernels.softmax(scores, mask), kernels.softmax(dirty, mask))
+
+
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("n_kv", [1, 2, 4])
+def test_attention_gradients_of_every_score(score, n_kv):
+    torch.manual_seed(0)
+    layer = Attention(
+        AttentionConfig(d_model=8, n_heads=4, n_kv_heads=n_kv, score=score)
+    ).double()
+    allowed = Allowed.of(Full(), keep_of(3, 2, S=3), 2)
+    x = torch.randn(2, 2, 8, dtype=torch.float64, requires_grad=True)
+    memory = torch.randn(2, 3, 8, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda a, m: layer(layer.queries(a), *layer.keys(m), allowed), (x, memory))
+
+
+def test_scaled_attention_equals_torch_multihead_attention():
+    torch.manual_seed(0)
+    ours = Attention(AttentionConfig(d_model=12, n_heads=3)).double()
+    theirs = torch.nn.MultiheadAttention(12, 3, batch_first=True).double()
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([ours.q.weight, ours.k.weight, ours.v.weight]))
+        theirs.in_proj_bias.copy_(torch.cat([ours.q.bias, ours.k.bias, ours.v.bias]))
+        theirs.out_proj.weight.copy_(ours.o.weight)
+        theirs.out_proj.bias.copy_(ours.o.bias)
+    x, keep = torch.randn(2, 5, 12, dtype=torch.float64), keep_of(5, 3)
+    want, maps = theirs(x, x, x, key_padding_mask=~keep, average_attn_weights=False)
+    with record(ours) as seen:
+        got = ours(ours.queries(x), *ours.keys(x), Allowed.of(Full(), keep))
+    assert_close(got, want, atol=1e-14, rtol=0)  # float64, one layer
+    assert_close(seen[""], maps, atol=1e-14, rtol=0)
+
+
+def test_grouped_heads_equal_repeated_heads():
+    q, k, v = heads(H=4), heads(H=2), heads(H=2)
+    allowed = Allowed.of(Causal(), keep_of(5, 4))
+    full = [x.repeat_interleave(2, dim=1) for x in (k, v)]
+    assert torch.equal(attend(q, k, v, allowed, scale=0.5), attend(q, *full, allowed, scale=0.5))
+
+
+def test_weights_are_softmax_of_scores_and_rows_sum_to_one():
+    q, k = heads(), heads()
+    maps = weigh(q, k, Allowed.of(Full(), keep_of(5, 5)), scale=0.5)
+    assert_close(maps, F.softmax(q @ k.transpose(-1, -2) * 0.5, -1), atol=1e-15, rtol=0)
+    assert_close(maps.sum(-1), torch.ones(2, 2, 5, dtype=torch.float64), atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("bad", [dict(d_model=10, n_heads=3), dict(d_model=8, n_heads=4, n_kv_heads=3)])
+def test_heads_that_do_not_divide_are_refused(bad):
+    with pytest.raises(ConfigError, match="heads"):
+        AttentionConfig(**bad)
+
+
+def test_forward_leaves_the_module_as_it_was():
+    layer = Attention(AttentionConfig(d_model=8, n_heads=2))
+    before = {k: v for k, v in vars(layer).items() if not k.startswith("_")}
+    x = torch.randn(1, 3, 8)
+    layer(layer.queries(x), *layer.keys(x), Allowed.of(Full(), torch.ones(1, 3, dtype=torch.bool)))
+    assert {k: v for k, v in vars(layer).items() if not k.startswith("_")} == before
