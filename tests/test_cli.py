@@ -113,7 +113,8 @@ def test_options_may_stand_anywhere_and_two_dashes_end_them():
         (["runs", "slin", "x"], "did you mean 'slim'?"),
         (["runs", "slim"], "qkv runs slim RUN"),
         (["look", "a", "--model", "x", "-o", "a.svg"], "name it .html or .png"),
-        (["translate", KO], "--model"),
+        (["translate", KO], "add --model runs/demo-1"),
+        (["look", " ", "--model", "runs/demo-1"], "give a sentence"),
         (["runs", "--lang", "kr"], "known: en, ko"),
     ],
 )

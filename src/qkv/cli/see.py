@@ -24,6 +24,8 @@ def look(args: Args) -> None:
             raise UsageError(
                 f"{path.name}: unknown kind of file", place="qkv look", fix="name it .html or .png"
             )
+    if not args.text.strip():
+        raise UsageError("an empty text", place="qkv look", fix="give a sentence")
     model = open_model(args.model, "look")
     translation = model.translate(args.text, beam=args.beam or model.decode.beam)
     draw(model, translation, paths)

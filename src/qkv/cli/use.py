@@ -23,8 +23,8 @@ LINES = 1024  # lines of a file translated together
 def open_model(source: str | None, verb: str) -> "Model":
     """The model of --model.  Raises UsageError that names the runs there are when it was not given."""
     if source is None:
-        there = [str(p.parent) for p in sorted(Path("runs").glob("*/best"))][:5]
-        fix = f"--model {there[-1]}" if there else "make one first: qkv demo"
+        there = sorted(Path("runs").glob("*/best"), key=lambda p: p.stat().st_mtime)
+        fix = f"add --model {there[-1].parent}" if there else "make one first: qkv demo"
         raise UsageError("--model is missing", place=f"qkv {verb}", fix=fix)
     from ..model import load
 
