@@ -248,6 +248,20 @@ def test_a_finished_run_is_shown_and_not_trained_again(run):
     assert sorted(p.name for p in Path("runs").iterdir()) == before
 
 
+def test_a_stopped_run_goes_on_and_says_so(run, monkeypatch):
+    import signal
+
+    def stop(self: live.Live, event: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(live.Live, "step", stop)
+        assert "QKV-073" in run("train", "tiny.toml", "seed=4", code=75).err
+    said = run("train", "tiny.toml", "seed=4")
+    assert re.search(r"going on with runs/demo-2 at step \d+/60", said.err)
+    assert "runs/demo-2" in said.lines[0]
+
+
 def test_dry_run_tells_data_size_time_and_writes_nothing(run):
     before = sorted(Path().rglob("*"))
     with open("train.tsv", "a", encoding="utf-8") as f:

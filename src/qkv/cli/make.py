@@ -95,6 +95,8 @@ def train(args: Args) -> None:
     from ..run import train as run_training
     from .live import Live
 
+    if not args.new:
+        _say_resume(recipe, args.settings, root)
     with Live(json=args.json) as live:
         run = run_training(recipe, args.settings, listen=live, root=root, new=args.new)
     emit(run) if args.json else show_run(run)
@@ -118,6 +120,23 @@ def _recipe(path: Path, root: str) -> tuple[Path, Path]:
         fix = guess if guess.startswith("did") else f"start from one: qkv init ko-en > {name}.toml"
         raise MissingError(f"no file {path}", fix=fix)
     return path, Path(root)
+
+
+def _say_resume(recipe: Path, settings: list[str], root: Path) -> None:
+    from ..learn.track import Status
+    from ..recipe import Recipe
+    from ..run import unfinished
+
+    folder = unfinished(Recipe.read(recipe, settings).rooted(Path.cwd()), root)
+    status = Status.read(folder) if folder else None
+    if status:
+        at = f"{status.step:,}/{status.of:,}"
+        say(
+            t(
+                f"going on with {folder} at step {at} (--new begins another)",
+                f"{folder}을(를) 스텝 {at}에서 이어 합니다 (새로 시작: --new)",
+            )
+        )
 
 
 def _is_done(folder: Path) -> bool:
