@@ -66,6 +66,13 @@ def test_no_words_at_all_is_help(capsys):
     assert "qkv demo" in capsys.readouterr().out
 
 
+def test_the_version_is_the_one_that_is_installed(capsys):
+    from importlib.metadata import version
+
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"qkv {version('qkv')}\n"
+
+
 @pytest.mark.parametrize("verb", VERBS, ids=lambda v: v.name)
 def test_every_verb_explains_itself_in_both_languages(verb, capsys):
     for option in (*verb.opts, *COMMON):

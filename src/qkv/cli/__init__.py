@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from itertools import zip_longest
 
+from .. import __version__
 from ..errors import QkvError
 from ..messages import Lang, detect, language, speak
 from .guard import as_error
@@ -47,9 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(words: Sequence[str]) -> int:
     verb, rest = split(words)
     if verb is None:
-        from importlib.metadata import version
-
-        print(f"qkv {version('qkv')}" if "--version" in rest else help_all(version("qkv")))
+        print(f"qkv {__version__}" if "--version" in rest else help_all(__version__))
         return 0
     args = parse(verb, rest)
     if args.help:
