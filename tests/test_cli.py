@@ -449,6 +449,13 @@ def test_a_full_disk_behind_stdout_is_one_line():
     assert done.stderr.decode().count("\n") == 1 and b"QKV-061" in done.stderr
 
 
+def test_closed_streams_are_no_trace_back(home):
+    assert shell("qkv init ko-en >&-").stderr == b""
+    assert shell("qkv nonsense 2>&-").returncode == 2
+    done = shell("qkv translate --model runs/demo-1 <&-")
+    assert done.returncode == 3 and b"standard input is closed" in done.stderr
+
+
 def test_output_is_utf8_whatever_the_locale_says():
     done = shell("qkv --help --lang ko", PYTHONIOENCODING="ascii", LC_ALL="C", PYTHONUTF8="0")
     assert done.returncode == 0 and HANGUL.search(done.stdout.decode())

@@ -23,11 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(
-            stream, "reconfigure"
-        ):  # what we print is UTF-8 whatever the locale calls itself
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    _open_streams()
     with warnings.catch_warnings():
         if not debug and not sys.warnoptions:
             warnings.simplefilter("ignore")
@@ -43,6 +39,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _report(as_error(e, words), e, debug)
         finally:
             speak(None)
+
+
+def _open_streams() -> None:
+    """Fill descriptors that came closed, so that no file of ours takes their place; speak UTF-8 whatever the locale."""
+    if sys.stdin is None:
+        os.open(os.devnull, os.O_RDONLY)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        stream = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _main(words: Sequence[str]) -> int:

@@ -81,6 +81,12 @@ def _train(recipe: dict[str, Any], args: Args) -> "Run":
             "작은 트랜스포머가 내장 문장으로 한국어 → 영어 번역을 배웁니다. 코어 2개로 3분쯤 걸립니다.\n",
         )
     )
+    say(
+        t(
+            "reading the phrases, learning to cut words …",
+            "문장을 읽고 단어 나누는 법을 배우는 중 …",
+        )
+    )
     with Live(json=args.json) as live:
         return train(recipe, listen=live, new=args.again)
 

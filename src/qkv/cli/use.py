@@ -36,7 +36,7 @@ def open_model(source: str | None, verb: str) -> "Model":
 
 def translate(args: Args) -> None:
     """Translate words of the command line, files and standard input: one line (or JSON line) per text, in order."""
-    if not args.text and sys.stdin.isatty():
+    if not args.text and sys.stdin is not None and sys.stdin.isatty():
         say(t("one text per line; Ctrl-D ends", "한 줄에 하나씩 쓰세요. Ctrl-D로 끝냅니다"))
     chunks = texts(args.text)
     first = next(chunks, None)  # a missing file is told before the model is loaded
@@ -131,12 +131,9 @@ def file_lines(path: str) -> Iterator[str]:
 
 def stdin_lines() -> Iterator[list[str]]:
     """Whole lines of standard input as they arrive.  Raises DataError QKV-030 with the line's number."""
-    try:
-        fd = sys.stdin.fileno()
-    except (OSError, ValueError):
-        raise MissingError(
-            "standard input is closed", place="qkv translate", fix="give a text"
-        ) from None
+    if sys.stdin is None:
+        raise MissingError("standard input is closed", place="qkv translate", fix="give a text")
+    fd = sys.stdin.fileno()
     rest, number = b"", 0
     while data := os.read(fd, CHUNK):
         *whole, rest = (rest + data).split(b"\n")
