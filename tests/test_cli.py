@@ -212,6 +212,14 @@ def test_the_template_explains_every_key_and_gives_the_true_defaults():
             assert re.search(r"\S +# \S", line), f"no comment: {line}"
 
 
+def test_the_korean_template_is_the_same_recipe(run):
+    english, korean = (run("init", "ko-en", "--lang", lang).out for lang in ("en", "ko"))
+    assert settings(english) == settings(korean)
+    assert len(HANGUL.findall(korean)) > 500 > len(HANGUL.findall(english))
+    comments = [line.split("  # ")[-1] for line in korean.split("\n") if "  # " in line]
+    assert all(HANGUL.search(c) or "," in c or " 또는 " in c for c in comments)
+
+
 def test_the_template_trains_once_the_path_is_right(run):
     Path("my.toml").write_text(run("init", "ko-en").out, "utf-8")
     said = run("train", "my.toml", "--dry-run", "--json", "text.vocab_size=400", "model.size=tiny", "train.batch_tokens=256", "data.holdout=0.2")  # fmt: skip

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 
 def recipes() -> dict[str, str]:
-    """The recipes in the package: name -> text."""
-    folder = files("qkv") / "recipes"
-    found = [f for f in folder.iterdir() if f.name.endswith(".toml")]
-    return {
+    """The recipes in the package: name -> text, with comments in the current language where there are some."""
+    texts = {
         f.name.removesuffix(".toml"): f.read_text(encoding="utf-8")
-        for f in sorted(found, key=lambda f: f.name)
+        for f in (files("qkv") / "recipes").iterdir()
+        if f.name.endswith(".toml")
     }
+    names = sorted(name for name in texts if not name.endswith(".ko"))
+    return {name: t(texts[name], texts.get(f"{name}.ko", texts[name])) for name in names}
 
 
 def init(args: Args) -> None:
