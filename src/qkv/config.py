@@ -175,7 +175,7 @@ def override(values: dict[str, Any], settings: Mapping[str, Any] | Sequence[str]
                     f"{s!r} is not key=value", fix="write e.g. optim.lr=1e-3", code="QKV-010"
                 )
         settings = {key.strip(): _literal(text.strip()) for key, _, text in pairs}
-    out = _copy(values)
+    out: dict[str, Any] = _copy(values)
     for dotted, value in settings.items():
         *tables, last = dotted.split(".")
         table = out

@@ -60,7 +60,9 @@ def check(model: Model) -> list[Law]:
 # -- material ------------------------------------------------------------------------------------------
 
 
-def examples(model: Model, n: int, seed: int = 0, longest: int = 24) -> list[tuple[list[int], list[int]]]:
+def examples(
+    model: Model, n: int, seed: int = 0, longest: int = 24
+) -> list[tuple[list[int], list[int]]]:
     """n random (source, target) id lists of many lengths, each ending in <eos>."""
     rng, V, eos = random.Random(seed), model.tokenizer.vocab_size, model.tokenizer.eos_id
 
@@ -70,7 +72,9 @@ def examples(model: Model, n: int, seed: int = 0, longest: int = 24) -> list[tup
     return [(row(), row()) for _ in range(n)]
 
 
-def batch_of(pairs: list[tuple[list[int], list[int]]], pad_id: int = 0, multiple: int = MULTIPLE) -> Batch:
+def batch_of(
+    pairs: list[tuple[list[int], list[int]]], pad_id: int = 0, multiple: int = MULTIPLE
+) -> Batch:
     source, keep = pad([s for s, _ in pairs], pad_id, multiple)
     target, target_keep = pad([y for _, y in pairs], pad_id, multiple)
     return Batch(source, keep, target, target_keep)
@@ -92,7 +96,13 @@ def shrunk(model: Model) -> nn.Module:
 
 def small_batch(seed: int = 0) -> Batch:
     rng = random.Random(seed)
-    rows = [([rng.randrange(4, 19) for _ in range(n)] + [2], [rng.randrange(4, 19) for _ in range(m)] + [2]) for n, m in ((5, 4), (2, 6), (1, 1))]
+    rows = [
+        (
+            [rng.randrange(4, 19) for _ in range(n)] + [2],
+            [rng.randrange(4, 19) for _ in range(m)] + [2],
+        )
+        for n, m in ((5, 4), (2, 6), (1, 1))
+    ]
     return batch_of(rows, multiple=1)
 
 
@@ -117,7 +127,12 @@ def future_does_not_change_the_past(model: Model) -> Law:
     for at in range(logits.shape[1] - 1):
         (grad,) = torch.autograd.grad(logits[:, : at + 1].sum(), kept[0], retain_graph=True)
         worst = max(worst, float(grad[:, at + 1 :].abs().max()))
-    return Law(t("the future does not change the past", "미래는 과거를 바꾸지 않는다"), worst == 0, f"{worst:g}", "0")
+    return Law(
+        t("the future does not change the past", "미래는 과거를 바꾸지 않는다"),
+        worst == 0,
+        f"{worst:g}",
+        "0",
+    )
 
 
 @torch.inference_mode()
@@ -132,7 +147,9 @@ def neighbours_do_not_change_an_answer(model: Model) -> Law:
             ids, keep = pad([source], model.tokenizer.pad_id, MULTIPLE)
             alone = search(model.net, Batch(ids, keep).to(model.device), config)[0]  # type: ignore[arg-type]
             compared += 1
-            differing += [(h.ids, h.token_scores) for h in alone] != [(h.ids, h.token_scores) for h in found]
+            differing += [(h.ids, h.token_scores) for h in alone] != [
+                (h.ids, h.token_scores) for h in found
+            ]
     return Law(
         t("neighbours and padding do not change an answer", "이웃과 패딩은 답을 바꾸지 않는다"),
         not differing,
@@ -150,7 +167,12 @@ def padding_holds_nothing(model: Model) -> Law:
     other = replace(batch, source=torch.where(batch.keep, batch.source, rubbish))
     a, b = (model.net.logits(x)[batch.target_keep] for x in (batch, other))  # type: ignore[operator]
     n = int((a != b).sum())
-    return Law(t("padding holds nothing", "패딩에는 아무것도 없다"), n == 0, t(f"{n} of {a.numel()} logits differ", f"{a.numel()}개 로짓 중 {n}개가 다름"), t("0 bits", "0비트"))
+    return Law(
+        t("padding holds nothing", "패딩에는 아무것도 없다"),
+        n == 0,
+        t(f"{n} of {a.numel()} logits differ", f"{a.numel()}개 로짓 중 {n}개가 다름"),
+        t("0 bits", "0비트"),
+    )
 
 
 @torch.inference_mode()
@@ -166,7 +188,12 @@ def steps_equal_one_pass(model: Model) -> Law:
         real = batch.target_keep[:, i]
         worst = max(worst, float((logits - whole[:, i])[real].abs().max()) if real.any() else 0.0)
         fed = batch.target[:, i]
-    return Law(t("cached steps equal one pass", "캐시로 한 걸음씩 = 한 번에"), worst <= 1e-10, f"{worst:.1e}", "1e-10")
+    return Law(
+        t("cached steps equal one pass", "캐시로 한 걸음씩 = 한 번에"),
+        worst <= 1e-10,
+        f"{worst:.1e}",
+        "1e-10",
+    )
 
 
 @torch.inference_mode()
@@ -177,8 +204,15 @@ def beam_of_one_is_greedy(model: Model) -> Law:
     net: Any = model.net
     greedy = search(net, batch, config)
     beam = beam_search(Task(net, batch, config, limits(net, batch, config), banned_ids(net, ())))
-    n = sum(a[0].ids != b[0].ids or a[0].score != b[0].score for a, b in zip(greedy, beam, strict=True))
-    return Law(t("a beam of one is greedy", "빔 1 = 그리디"), n == 0, t(f"{n} of {len(greedy)} differ", f"{len(greedy)}개 중 {n}개가 다름"), "0")
+    n = sum(
+        a[0].ids != b[0].ids or a[0].score != b[0].score for a, b in zip(greedy, beam, strict=True)
+    )
+    return Law(
+        t("a beam of one is greedy", "빔 1 = 그리디"),
+        n == 0,
+        t(f"{n} of {len(greedy)} differ", f"{len(greedy)}개 중 {n}개가 다름"),
+        "0",
+    )
 
 
 def a_blind_row_gives_zeros(model: Model) -> Law:
@@ -189,7 +223,12 @@ def a_blind_row_gives_zeros(model: Model) -> Law:
     y.sum().backward()  # type: ignore[no-untyped-call]
     zero = float(y[1].detach().abs().max())
     finite = all(bool(x.grad.isfinite().all()) for x in (q, k, v) if x.grad is not None)
-    return Law(t("a row that sees nothing gives zeros", "볼 것이 없는 행은 0을 낸다"), zero == 0 and finite, f"{zero:g}, {'finite' if finite else 'nan'}", "0, finite")
+    return Law(
+        t("a row that sees nothing gives zeros", "볼 것이 없는 행은 0을 낸다"),
+        zero == 0 and finite,
+        f"{zero:g}, {'finite' if finite else 'nan'}",
+        "0, finite",
+    )
 
 
 @torch.inference_mode()
@@ -200,8 +239,15 @@ def recording_changes_nothing(model: Model) -> Law:
     with record(model) as maps:
         after = model.net.logits(batch)  # type: ignore[operator]
     bits = int((before != after).sum())
-    off = max((float((m.sum(-1) - 1).abs()[m.sum(-1) > 0].max()) for m in maps.values()), default=0.0)
-    return Law(t("looking changes nothing; rows sum to 1", "보는 것은 답을 바꾸지 않는다; 행의 합은 1"), bits == 0 and off < 1e-5, f"{bits}, {off:.0e}", "0, 1e-5")
+    off = max(
+        (float((m.sum(-1) - 1).abs()[m.sum(-1) > 0].max()) for m in maps.values()), default=0.0
+    )
+    return Law(
+        t("looking changes nothing; rows sum to 1", "보는 것은 답을 바꾸지 않는다; 행의 합은 1"),
+        bits == 0 and off < 1e-5,
+        f"{bits}, {off:.0e}",
+        "0, 1e-5",
+    )
 
 
 def gradients_are_right(model: Model) -> Law:
@@ -230,7 +276,12 @@ def gradients_are_right(model: Model) -> Law:
                 flat[i] = old
             exact = float(p.grad.view(-1)[i])
             worst = max(worst, abs((up - down) / (2 * h) - exact) / max(1e-3, abs(exact)))
-    return Law(t("gradients equal finite differences (float64)", "기울기 = 유한 차분 (float64)"), worst < 1e-4, f"{worst:.1e}", "1e-4")
+    return Law(
+        t("gradients equal finite differences (float64)", "기울기 = 유한 차분 (float64)"),
+        worst < 1e-4,
+        f"{worst:.1e}",
+        "1e-4",
+    )
 
 
 def one_batch_is_learned_by_heart(model: Model) -> Law:
@@ -247,7 +298,12 @@ def one_batch_is_learned_by_heart(model: Model) -> Law:
         seen = float(made.nll) / made.tokens
         if seen < 0.02:
             break
-    return Law(t("one batch can be learned by heart", "한 배치는 외울 수 있다"), seen < 0.05, f"{seen:.3f} nats", "0.05")
+    return Law(
+        t("one batch can be learned by heart", "한 배치는 외울 수 있다"),
+        seen < 0.05,
+        f"{seen:.3f} nats",
+        "0.05",
+    )
 
 
 class Drill:
@@ -261,7 +317,9 @@ def resumed_is_uninterrupted(model: Model) -> Law:
     """Law 9: stopped at a step and taken up again, weights and metrics have the same bytes."""
 
     def run(folder: Path, stop_at: int | None) -> None:
-        config = TrainConfig(steps=12, eval_every=6, save_every=3, log_every=1, precision="fp32", ema=0.9)
+        config = TrainConfig(
+            steps=12, eval_every=6, save_every=3, log_every=1, precision="fp32", ema=0.9
+        )
         net = shrunk(model).float()
         polls = iter(range(1, 100))
         trainer = Trainer(
@@ -270,7 +328,11 @@ def resumed_is_uninterrupted(model: Model) -> Law:
             config=config,
             optim=OptimConfig(warmup=4),
             seed=7,
-            keeper=RunFolder(folder, config, lambda w, m: {"w": b"".join(x.numpy().tobytes() for x in w.values())}),
+            keeper=RunFolder(
+                folder,
+                config,
+                lambda w, m: {"w": b"".join(x.numpy().tobytes() for x in w.values())},
+            ),
             log=Tracker(folder),
             validate=lambda net, step: {"dev/loss": 1 / step},
             stop=lambda: "SIGTERM" if next(polls) == stop_at else None,
@@ -286,15 +348,32 @@ def resumed_is_uninterrupted(model: Model) -> Law:
             if type(e).__name__ != "Preempted":
                 raise
         run(b, None)
-        same = [(a / n).read_bytes() == (b / n).read_bytes() for n in ("metrics.jsonl", "best/w", "last/w")]
-    return Law(t("resumed equals uninterrupted", "이어서 학습 = 쉬지 않고 학습"), all(same), t(f"{same.count(False)} of 3 files differ", f"파일 3개 중 {same.count(False)}개가 다름"), t("0 bits", "0비트"))
+        same = [
+            (a / n).read_bytes() == (b / n).read_bytes()
+            for n in ("metrics.jsonl", "best/w", "last/w")
+        ]
+    return Law(
+        t("resumed equals uninterrupted", "이어서 학습 = 쉬지 않고 학습"),
+        all(same),
+        t(f"{same.count(False)} of 3 files differ", f"파일 3개 중 {same.count(False)}개가 다름"),
+        t("0 bits", "0비트"),
+    )
 
 
 def a_bad_step_changes_no_weight(model: Model) -> Law:
     """Law 10: a loss that is not finite leaves every weight as it was."""
     net = shrunk(model).float()
     nowhere: Any = _Silence()
-    trainer = Trainer(net=net, stream=Drill(), config=TrainConfig(precision="fp32"), optim=OptimConfig(), seed=0, keeper=nowhere, log=nowhere, validate=lambda n, s: {})
+    trainer = Trainer(
+        net=net,
+        stream=Drill(),
+        config=TrainConfig(precision="fp32"),
+        optim=OptimConfig(),
+        seed=0,
+        keeper=nowhere,
+        log=nowhere,
+        validate=lambda n, s: {},
+    )
     before = {k: v.clone() for k, v in state_of(net).items()}
     trainer.gradients(1, [small_batch()])
     for p in trainer.trained[:1]:
@@ -305,7 +384,12 @@ def a_bad_step_changes_no_weight(model: Model) -> Law:
     position, _, _ = trainer.update(Position(step=1), 1.0)
     changed = sum(not torch.equal(v, before[k]) for k, v in state_of(net).items())
     ok = not changed and position.skipped == 1 and position.applied == 0
-    return Law(t("a bad step changes no weight", "나쁜 스텝은 가중치를 바꾸지 않는다"), ok, t(f"{changed} tensors changed", f"텐서 {changed}개가 바뀜"), "0")
+    return Law(
+        t("a bad step changes no weight", "나쁜 스텝은 가중치를 바꾸지 않는다"),
+        ok,
+        t(f"{changed} tensors changed", f"텐서 {changed}개가 바뀜"),
+        "0",
+    )
 
 
 class _Silence:

@@ -65,7 +65,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "QKV-072": ("law broken", "법칙이 깨졌습니다"),
     "QKV-073": ("stopped by a signal", "신호를 받아 멈췄습니다"),
     "QKV-074": ("interrupted", "중단되었습니다"),
-    "QKV-075": ("non-finite numbers in the model's answer", "모델의 답에 유한하지 않은 수가 있습니다"),
+    "QKV-075": (
+        "non-finite numbers in the model's answer",
+        "모델의 답에 유한하지 않은 수가 있습니다",
+    ),
     # network
     "QKV-080": ("download failed", "내려받기에 실패했습니다"),
     "QKV-081": ("download does not verify", "내려받은 파일이 검증되지 않습니다"),

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import from_dict, read_json, to_dict
-from .decode import SearchConfig
-from .decode.answer import Hypothesis
+from .decode.answer import Hypothesis, SearchConfig
 from .decode.engine import Engine
 from .errors import DataError, MissingError, StoreError, WeightsError
 from .models import build, configure, describe, family_of
@@ -103,12 +102,16 @@ class Model:
         return [*self.tokenizer.encode(text).ids, self.tokenizer.eos_id]
 
     @torch.inference_mode()
-    def logits(self, ids: Tensor, keep: Tensor | None = None, target: Tensor | None = None) -> Tensor:
+    def logits(
+        self, ids: Tensor, keep: Tensor | None = None, target: Tensor | None = None
+    ) -> Tensor:
         """Teacher-forced logits (B, T, V): ids (B, S), keep (B, S) bool, target (B, T) ending in <eos>.
 
         Raises DataError for ids outside the vocabulary or a missing target."""
         if target is None:
-            raise DataError("logits of a translation model need target=", fix="pass target ids (B, T)")
+            raise DataError(
+                "logits of a translation model need target=", fix="pass target ids (B, T)"
+            )
         V = self.tokenizer.vocab_size
         for name, x in (("ids", ids), ("target", target)):
             if x.numel() and not (0 <= int(x.min()) and int(x.max()) < V):
@@ -139,25 +142,40 @@ class Model:
     # -- text -------------------------------------------------------------------------------------
 
     @overload
-    def translate(self, texts: str, **how: Any) -> Translation: ...
+    def translate(  # type: ignore[overload-overlap]  # a str is a Sequence[str]; it is asked first
+        self,
+        texts: str,
+        beam: int = 1,
+        nbest: int = 1,
+        max_new_tokens: int | None = None,
+        batch_tokens: int = 4096,
+    ) -> Translation: ...
     @overload
-    def translate(self, texts: Sequence[str], **how: Any) -> list[Translation]: ...
+    def translate(
+        self,
+        texts: Sequence[str],
+        beam: int = 1,
+        nbest: int = 1,
+        max_new_tokens: int | None = None,
+        batch_tokens: int = 4096,
+    ) -> list[Translation]: ...
     def translate(
         self,
         texts: str | Sequence[str],
-        beam: int | None = None,
+        beam: int = 1,
         nbest: int = 1,
         max_new_tokens: int | None = None,
         batch_tokens: int = 4096,
     ) -> Any:
         """str -> Translation, list -> list; with nbest > 1 each answer is a list, best first.
 
-        beam None: what the recipe's [decode] says.  An answer does not depend on what it is batched with."""
-        beam = self.decode.beam if beam is None else beam
+        The length penalty is the recipe's.  An answer does not depend on what it is batched with."""
         config = replace(self.decode, beam=max(beam, nbest), nbest=nbest)
         if max_new_tokens is not None:
             config = replace(config, max_new_tokens=max_new_tokens)
-        answers = list(self.answers([texts] if isinstance(texts, str) else texts, config, batch_tokens))
+        answers = list(
+            self.answers([texts] if isinstance(texts, str) else texts, config, batch_tokens)
+        )
         made = [a if nbest > 1 else a[0] for a in answers]
         return made[0] if isinstance(texts, str) else made
 
@@ -237,7 +255,9 @@ class Model:
 
     # -- files ------------------------------------------------------------------------------------
 
-    def files(self, weights: Mapping[str, Tensor] | None = None, card: str = "") -> dict[str, bytes]:
+    def files(
+        self, weights: Mapping[str, Tensor] | None = None, card: str = ""
+    ) -> dict[str, bytes]:
         """The content of a model folder."""
         config = {
             "format_version": FORMAT,
@@ -267,7 +287,10 @@ def load(source: str | Path, device: str = "auto", dtype: torch.dtype | None = N
     values = read_json(path)
     if not isinstance(values, dict) or "model" not in values or "format_version" not in values:
         raise WeightsError(
-            "not a qkv model: config.json has no 'model'", place=path, fix="give a folder qkv wrote", code="QKV-055"
+            "not a qkv model: config.json has no 'model'",
+            place=path,
+            fix="give a folder qkv wrote",
+            code="QKV-055",
         )
     if values["format_version"] > FORMAT:
         raise StoreError(

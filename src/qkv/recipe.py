@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from .config import from_dict, override, read_toml, to_dict
 from .data.sources import PairSource
-from .decode import SearchConfig
+from .decode.answer import SearchConfig
 from .errors import ConfigError
 from .learn.loop import TrainConfig
 from .learn.optim import OptimConfig
@@ -44,7 +44,9 @@ class EvalConfig:
 class Recipe:
     name: str = "run"
     seed: int = 1
-    start: str = ""  # `from` in TOML: a model or run folder whose weights and tokenizer to go on from
+    start: str = (
+        ""  # `from` in TOML: a model or run folder whose weights and tokenizer to go on from
+    )
     data: DataConfig
     text: TextConfig = field(default_factory=TextConfig)
     model: dict[str, Any] = field(default_factory=dict)

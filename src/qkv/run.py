@@ -169,9 +169,7 @@ def signals() -> Iterator[Callable[[], str | None]]:
             signal.signal(s, handler)
 
 
-def _train(
-    recipe: Recipe, folder: Path, listen: Listen, stop: Callable[[], str | None]
-) -> None:
+def _train(recipe: Recipe, folder: Path, listen: Listen, stop: Callable[[], str | None]) -> None:
     if not (folder / "config.toml").is_file():
         store.write_file(folder / "config.toml", to_toml(recipe.to_dict()).encode())
         store.write_file(folder / "env.json", _json(environment()))
@@ -182,7 +180,14 @@ def _train(
     keeper = RunFolder(folder, recipe.train, lambda w, m: model.files(w, card(recipe, model, m)))
     log = Tracker(folder, recipe.track)
     if data.leak:
-        listen(Note(t(f"{data.leak} dev pairs also occur in train", f"dev의 {data.leak}쌍이 train에도 있습니다")))
+        listen(
+            Note(
+                t(
+                    f"{data.leak} dev pairs also occur in train",
+                    f"dev의 {data.leak}쌍이 train에도 있습니다",
+                )
+            )
+        )
     trainer = Trainer(
         net=net,
         stream=stream(recipe, data),
@@ -230,8 +235,14 @@ def _data(recipe: Recipe, folder: Path) -> tuple[Data, Model | None]:
     else:
         data = prepare(recipe, start.tokenizer if start else None)
         store.write_folder(folder / "tokenizer", data.tokenizer.files())
-        store.write_file(folder / "skipped.jsonl", "".join(f"{x}\n" for x in data.report.lines()).encode())
-        report = {"files": fingerprints(sources), "report": data.report.to_dict(), "leak": data.leak}
+        store.write_file(
+            folder / "skipped.jsonl", "".join(f"{x}\n" for x in data.report.lines()).encode()
+        )
+        report = {
+            "files": fingerprints(sources),
+            "report": data.report.to_dict(),
+            "leak": data.leak,
+        }
         store.write_file(known, _json(report))
     return data, start
 
@@ -340,7 +351,10 @@ def _header(recipe: Recipe, folder: Path, data: Data, model: Model) -> list[tupl
         ),
         (t("text", "토크나이저"), f"{tok.kind}, {tok.vocab_size:,}"),
         (t("model", "모델"), f"{model.family}, {n / 1e6:.2f} M"),
-        (t("steps", "스텝"), f"{recipe.train.steps:,} × {recipe.train.batch_tokens * recipe.train.accumulate:,}"),
+        (
+            t("steps", "스텝"),
+            f"{recipe.train.steps:,} × {recipe.train.batch_tokens * recipe.train.accumulate:,}",
+        ),
     ]
 
 
@@ -478,7 +492,11 @@ def evaluate(
     nll, tokens = corpus_nll(model.net, corpus, model.tokenizer)
     scores = measure.translation_scores(hyps, refs, tuple(metrics), tokenize, lowercase)
     lengths = [len(model.tokenizer.encode(s).ids) for s in sources]
-    bins = measure.by_length(hyps, refs, lengths, tokenize=tokenize, lowercase=lowercase) if len(pairs) > 20 else []
+    bins = (
+        measure.by_length(hyps, refs, lengths, tokenize=tokenize, lowercase=lowercase)
+        if len(pairs) > 20
+        else []
+    )
     return {
         "sentences": len(pairs),
         "skipped": report.to_dict()["skipped"],

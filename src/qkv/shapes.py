@@ -43,10 +43,11 @@ class Batch:
         return 0 if self.target_keep is None else int(self.target_keep.sum())
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(
-            self, **{n: None if t is None else t.to(*args, **kwargs) for n, t in moved.items()}
-        )
+        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {
+            n: None if t is None else t.to(*args, **kwargs) for n, t in held.items()
+        }
+        return replace(self, **moved)
 
 
 def pad(rows: list[list[int]], pad_id: int, multiple: int = 1) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,9 @@ def test_fused_equals_the_definition_with_padding_and_empty_rows(pattern, biased
     assert_close(fast, slow, atol=1e-14, rtol=0)  # float64, five keys: a few ulp
     g = torch.randn_like(fast)
     for a, b in zip(
-        torch.autograd.grad(fast, (q, k, v), g), torch.autograd.grad(slow, (q, k, v), g), strict=True
+        torch.autograd.grad(fast, (q, k, v), g),
+        torch.autograd.grad(slow, (q, k, v), g),
+        strict=True,
     ):
         assert_close(a, b, atol=1e-13, rtol=0)
 
@@ -86,7 +88,7 @@ def test_patterns_are_values():
 
 
 def test_masked_keys_hold_nothing_even_nan():
-    q, k, v = heads(), heads(), heads()
+    q, k = heads(), heads()
     scores = kernels.scores(q, k, bias=None, scale=1.0)
     mask = Allowed.of(Full(), keep_of(3, 3)).dense()
     dirty = scores.clone()
@@ -98,9 +100,7 @@ def test_masked_keys_hold_nothing_even_nan():
 @pytest.mark.parametrize("n_kv", [1, 2, 4])
 def test_attention_gradients_of_every_score(score, n_kv):
     torch.manual_seed(0)
-    layer = Attention(
-        AttentionConfig(d_model=8, n_heads=4, n_kv_heads=n_kv, score=score)
-    ).double()
+    layer = Attention(AttentionConfig(d_model=8, n_heads=4, n_kv_heads=n_kv, score=score)).double()
     allowed = Allowed.of(Full(), keep_of(3, 2, S=3), 2)
     x = torch.randn(2, 2, 8, dtype=torch.float64, requires_grad=True)
     memory = torch.randn(2, 3, 8, dtype=torch.float64, requires_grad=True)
@@ -138,7 +138,9 @@ def test_weights_are_softmax_of_scores_and_rows_sum_to_one():
     assert_close(maps.sum(-1), torch.ones(2, 2, 5, dtype=torch.float64), atol=1e-14, rtol=0)
 
 
-@pytest.mark.parametrize("bad", [dict(d_model=10, n_heads=3), dict(d_model=8, n_heads=4, n_kv_heads=3)])
+@pytest.mark.parametrize(
+    "bad", [dict(d_model=10, n_heads=3), dict(d_model=8, n_heads=4, n_kv_heads=3)]
+)
 def test_heads_that_do_not_divide_are_refused(bad):
     with pytest.raises(ConfigError, match="heads"):
         AttentionConfig(**bad)

@@ -359,7 +359,9 @@ def test_every_flipped_bit_is_detected(tmp_path):
     flips = 0
     for path in sorted(folder.iterdir()):
         raw = path.read_bytes()
-        for bit in range(0, len(raw) * 8, 3 if path.name == "manifest.json" else 1):  # in turn each bit of a byte
+        for bit in range(
+            0, len(raw) * 8, 3 if path.name == "manifest.json" else 1
+        ):  # in turn each bit of a byte
             spoilt = bytearray(raw)
             spoilt[bit // 8] ^= 1 << bit % 8
             path.write_bytes(spoilt)

@@ -95,7 +95,9 @@ class RunFolder:
             store.verify(folder)
             for name, tensor in read_tensors(folder / "model.safetensors").items():
                 total[name] = total[name] + tensor.double() if name in total else tensor.double()
-        kinds = read_tensors(self.folder / "snapshots" / f"step-{steps[-1]:07d}" / "model.safetensors")
+        kinds = read_tensors(
+            self.folder / "snapshots" / f"step-{steps[-1]:07d}" / "model.safetensors"
+        )
         return {k: (v / len(steps)).to(kinds[k].dtype) for k, v in total.items()}
 
     # -- models to use ----------------------------------------------------------------------------

@@ -40,10 +40,19 @@ class TrainConfig:
     log_every: int = 20
     patience: int = 0  # stop after so many evaluations without a better one; 0: never
     keep_best: int = 1
-    metric: str = "dev/loss"  # what "best" means; dev/loss and dev/perplexity: low, all others: high
+    metric: str = (
+        "dev/loss"  # what "best" means; dev/loss, dev/perplexity, dev/ter: low; others: high
+    )
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_tokens", "accumulate", "eval_every", "save_every", "log_every"):
+        for name in (
+            "steps",
+            "batch_tokens",
+            "accumulate",
+            "eval_every",
+            "save_every",
+            "log_every",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(
                     f"train.{name} must be at least 1 (got {getattr(self, name)})",
@@ -67,7 +76,7 @@ class TrainConfig:
 
     @property
     def low_is_best(self) -> bool:
-        return self.metric in ("dev/loss", "dev/perplexity")
+        return self.metric in ("dev/loss", "dev/perplexity", "dev/ter")
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,9 @@ class Position:
     """Where a run stands; with the weights and moments it is everything a resume needs."""
 
     step: int = 0
-    applied: int = 0  # updates made: the learning rate counts these, so a skipped step costs nothing
+    applied: int = (
+        0  # updates made: the learning rate counts these, so a skipped step costs nothing
+    )
     skipped: int = 0  # steps whose loss or gradient was not finite
     in_a_row: int = 0
     best: float | None = None
@@ -174,7 +185,7 @@ class Trainer:
         )
         self.optimizer = adamw(self.net, self.optim)
         self.names = [n for n, p in self.net.named_parameters() if p.requires_grad]
-        self.trained = [p for p in self.net.parameters() if p.requires_grad]
+        self.trained: list[Tensor] = [p for p in self.net.parameters() if p.requires_grad]
         self.shadow = [p.detach().clone() for p in self.trained] if self.config.ema else []
         self.loss_inputs: Callable[..., Any] = self.net.loss_inputs  # type: ignore[assignment]
         if self.config.compile:
@@ -226,7 +237,9 @@ class Trainer:
 
     def check_health(self, position: Position, loss: float) -> None:
         """Five bad steps in a row, or one in a hundred of many, is divergence and not bad luck."""
-        bad = position.in_a_row >= 5 or (position.skipped > 10 and position.skipped > position.step / 100)
+        bad = position.in_a_row >= 5 or (
+            position.skipped > 10 and position.skipped > position.step / 100
+        )
         if bad:
             raise DivergedError(
                 f"{position.skipped} steps with a loss or gradient that is not finite, last at step {position.step} (loss {loss})",
@@ -238,7 +251,7 @@ class Trainer:
     def fit(self) -> Position:
         """Train to config.steps, resuming where the keeper stands.  Raises DivergedError, Preempted, Interrupted."""
         began, position = time.monotonic(), self.resume()
-        clock, seen, early = time.monotonic(), 0, False
+        clock, seen, early = time.monotonic(), 0, self.out_of_patience(position)
         first = position.step
         while position.step < self.config.steps and not early:
             step = position.step + 1
@@ -262,7 +275,7 @@ class Trainer:
             if step % self.config.eval_every == 0 or step == self.config.steps:
                 pause = time.monotonic()
                 position = self.evaluate(position)
-                early = bool(self.config.patience) and position.since_best >= self.config.patience
+                early = self.out_of_patience(position)
                 clock += time.monotonic() - pause
             if step % self.config.save_every == 0:
                 position = self.save(position)
@@ -271,6 +284,10 @@ class Trainer:
             position = self.finish_average(position, weights)
         self.listen(Finished(position, time.monotonic() - began, early))
         return position
+
+    def out_of_patience(self, position: Position) -> bool:
+        """A pure function of the position: a run that was killed after stopping early stays stopped."""
+        return 0 < self.config.patience <= position.since_best
 
     def heed(self, position: Position) -> None:
         """Save and leave when a signal asks for it."""
@@ -334,7 +351,9 @@ class Trainer:
         self.keeper.model("average", weights, metrics)
         if better:
             self.keeper.model("best", weights, metrics)
-        self.listen(Evaluated(position.step, {f"average/{k}": v for k, v in metrics.items()}, better))
+        self.listen(
+            Evaluated(position.step, {f"average/{k}": v for k, v in metrics.items()}, better)
+        )
         return replace(position, best=value) if better else position
 
     # -- saving and resuming ----------------------------------------------------------------------
@@ -345,7 +364,9 @@ class Trainer:
         for name, p in zip(self.names, self.trained, strict=True):
             kept = self.optimizer.state.get(p, {})
             moments |= {f"{key}/{name}": value for key, value in kept.items()}
-        moments |= {f"ema/{n}": s for n, s in zip(self.names, self.shadow, strict=bool(self.shadow))}
+        moments |= {
+            f"ema/{n}": s for n, s in zip(self.names, self.shadow, strict=bool(self.shadow))
+        }
         self.keeper.save(position, state_of(self.net), moments)
         return position
 

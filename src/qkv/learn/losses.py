@@ -27,7 +27,7 @@ def token_loss(p: Predictions, smoothing: float = 0.0) -> TokenLoss:
     """Σ_n (1 - ε) · -log p(y_n) + ε · mean_v -log p(v), Szegedy et al. 2016, section 7.
 
     Equal to `token_loss_whole`, without ever holding the (N, V) logits."""
-    smoothed, nll = _TokenLoss.apply(p.states, p.weight, p.bias, p.labels, smoothing)
+    smoothed, nll = _TokenLoss.apply(p.states, p.weight, p.bias, p.labels, smoothing)  # type: ignore[no-untyped-call]
     return TokenLoss(smoothed, nll, p.labels.numel())
 
 
@@ -40,7 +40,10 @@ def token_loss_whole(p: Predictions, smoothing: float = 0.0) -> TokenLoss:
 
 
 class _TokenLoss(torch.autograd.Function):
-    """The gradient of softmax cross entropy is softmax - target: it is made while the logits are at hand."""
+    """The gradient of softmax cross entropy is softmax - target: it is made while the logits are at hand.
+
+    Over v other than the label the target is ε / V, the same for all: that part of both gradients is one vector, taken
+    off at the end instead of from every number."""
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -51,40 +54,54 @@ class _TokenLoss(torch.autograd.Function):
         labels: Tensor,
         smoothing: float,
     ) -> tuple[Tensor, Tensor]:
-        (N, C), V = states.shape, weight.shape[0]
-        w = weight.detach().to(states.dtype)
+        (N, _), V = states.shape, weight.shape[0]
+        w, b = weight.detach().to(states.dtype), None if bias is None else bias.detach()
         exact = torch.float64 if states.dtype == torch.float64 else torch.float32
         grad_states = torch.empty_like(states)
-        grad_weight = torch.zeros(V, C, dtype=exact, device=w.device)
-        grad_bias = None if bias is None else torch.zeros(V, dtype=exact, device=w.device)
-        smoothed, nll = (torch.zeros((), dtype=exact, device=w.device) for _ in range(2))
+        grad_weight = torch.zeros(weight.shape, dtype=exact, device=w.device)
+        grad_bias = None if b is None else torch.zeros(V, dtype=exact, device=w.device)
+        nll, of_label = (torch.zeros((), dtype=exact, device=w.device) for _ in range(2))
         rows = max(16, PIECE // V)
         for h, y, g in zip(
             states.detach().split(rows), labels.split(rows), grad_states.split(rows), strict=True
         ):
-            z = (h @ w.T).to(exact)
-            z = z if bias is None else z.add_(bias.detach())
-            target, mean = z.gather(1, y[:, None]), z.mean(1)
-            top = z.amax(1, keepdim=True)
-            total = z.sub_(top).exp_().sum(1, keepdim=True)
-            lse = total.log().add_(top)
-            nll += (lse - target).sum()
-            smoothed += (1 - smoothing) * (lse - target).sum()
-            smoothed += smoothing * (lse[:, 0] - mean).sum()
-            z.div_(total)
-            if smoothing:
-                z.sub_(smoothing / V)
-            z.scatter_add_(1, y[:, None], torch.full_like(target, smoothing - 1))
+            z = h @ w.T if b is None else torch.addmm(b.to(h.dtype), h, w.T)
+            lost, p = _surprise(z, y[:, None], smoothing, exact)
+            nll += lost.sum()
+            of_label += z.gather(1, y[:, None]).sum(dtype=exact)
             if grad_bias is not None:
-                grad_bias += z.sum(0)
-            z = z.to(states.dtype)
-            torch.mm(z, w, out=g)
-            grad_weight += z.T @ h
+                grad_bias += p.sum(0, dtype=exact)
+            torch.mm(p, w, out=g)
+            grad_weight += p.T @ h
+        middle, total = w.mean(0, dtype=exact), states.detach().sum(0, dtype=exact)  # both (C)
+        mean = total @ middle if b is None else total @ middle + N * b.mean(dtype=exact)
+        smoothed = (1 - smoothing) * nll + smoothing * (nll + of_label - mean)
+        if smoothing:
+            grad_states -= (smoothing * middle).to(states.dtype)
+            grad_weight -= total * (smoothing / V)
+            grad_bias = None if grad_bias is None else grad_bias - N * smoothing / V
         ctx.grads = (grad_states, grad_weight.to(weight.dtype), grad_bias)
         ctx.mark_non_differentiable(nll)
         return smoothed, nll
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         states, weight, bias = (None if g is None else g * grad.to(g.dtype) for g in ctx.grads)
         return states, weight, bias, None, None
+
+
+def _surprise(z: Tensor, y: Tensor, smoothing: float, exact: torch.dtype) -> tuple[Tensor, Tensor]:
+    """-log p(y) (n, 1), and softmax(z) (n, V) with p(y) - (1 - ε) in the label's place; y (n, 1).
+
+    What the other pieces hold together, 1 - p(y), is summed rather than subtracted from 1: where the model is sure, half
+    precision would leave nothing of it."""
+    p = torch.softmax(z, 1)
+    own = p.gather(1, y).to(exact)
+    rest = p.scatter_(1, y, 0.0).sum(1, keepdim=True, dtype=exact)
+    lost = torch.where(rest < 0.5, -torch.log1p(-rest.clamp(max=0.5)), -own.log())
+    if bool((own == 0).any()):  # too small for a number: rare, and the long way
+        lost = torch.where(
+            own == 0, (z.to(exact).logsumexp(1, keepdim=True) - z.gather(1, y)), lost
+        )
+    p.scatter_(1, y, (smoothing - rest).to(p.dtype))
+    return lost, p

@@ -68,7 +68,8 @@ def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
     if config.schedule == "linear":
         return lr * (1 - (1 - f) * x)
     if config.schedule == "wsd":
-        falling = max(1, round(config.decay * steps))
+        # never before the warm-up's end: the rate must not jump down from its peak
+        falling = max(1, min(round(config.decay * steps), steps - warmup))
         left = (steps - step) / falling
         return lr * (1.0 if left >= 1 else f + (1 - f) * max(0.0, left))
     return lr
@@ -93,4 +94,5 @@ def adamw(net: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
 def gradient_norm(net: nn.Module) -> torch.Tensor:
     """The L2 norm of all gradients together, in the order of the parameters."""
     grads = [p.grad for p in net.parameters() if p.grad is not None]
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(grads))))
+    return norm

@@ -26,7 +26,7 @@ def configure(values: dict[str, Any], *, place: object = "", at: str = "model.")
             fix=did_you_mean(str(family), FAMILIES),
             code="QKV-055",
         )
-    sizes: dict[str, dict[str, Any]] = FAMILIES[family].SIZES  # type: ignore[attr-defined]
+    sizes: dict[str, dict[str, Any]] = FAMILIES[family].SIZES
     size = values.pop("size", None)
     if size is not None and size not in sizes:
         raise ConfigError(
@@ -41,10 +41,11 @@ def family_of(config: Any) -> str:
 
 def describe(config: Any) -> dict[str, Any]:
     """The inverse of `configure`, without sizes: what a model folder's config.json keeps."""
-    return {"family": family_of(config)} | to_dict(config)
+    made: dict[str, Any] = to_dict(config)
+    return {"family": family_of(config)} | made
 
 
 def build(config: Any) -> nn.Module:
     """A fresh net with random weights."""
-    net: nn.Module = FAMILIES[family_of(config)].build(config)  # type: ignore[attr-defined]
+    net: nn.Module = FAMILIES[family_of(config)].build(config)
     return net

@@ -160,7 +160,8 @@ class RnnWriter(nn.Module):
     def advance(self, x: Tensor, state: WriterState, seen: Allowed) -> tuple[Tensor, WriterState]:
         h = x if state.feed is None else torch.cat([x, state.feed], dim=-1)
         hidden = []
-        for n, (cell, old) in enumerate(zip(self.cells, state.hidden, strict=True)):
+        cells: list[Cell] = list(self.cells)  # type: ignore[arg-type]
+        for n, (cell, old) in enumerate(zip(cells, state.hidden, strict=True)):
             h = self.drop(h) if n else h
             hidden.append(cell(cell.enter(h), old))
             h = hidden[-1].h

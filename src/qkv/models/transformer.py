@@ -43,7 +43,9 @@ class TransformerConfig:
     dropout: float = 0.1
     attn_dropout: float = 0.0
     ff_dropout: float = 0.0
-    encoder_cell: CellKind | None = None  # None: self-attention.  rnn, lstm, gru: a recurrent encoder
+    encoder_cell: CellKind | None = (
+        None  # None: self-attention.  rnn, lstm, gru: a recurrent encoder
+    )
 
     def __post_init__(self) -> None:
         if self.encoder_cell and self.d_model % 2:
@@ -69,7 +71,7 @@ class TransformerConfig:
             final_norm=self.norm_first,
             activation=self.activation,
             gated=self.gated,
-            relative=self.positions if self.positions in ("rotary", "alibi") else "none",  # type: ignore[arg-type]
+            relative=self.positions if self.positions in ("rotary", "alibi") else "none",
             dropout=self.dropout,
             attn_dropout=self.attn_dropout,
             ff_dropout=self.ff_dropout,
@@ -79,7 +81,7 @@ class TransformerConfig:
         return Embed(
             self.vocab_size,
             self.d_model,
-            positions=self.positions if self.positions in ("sinusoid", "learned") else "none",  # type: ignore[arg-type]
+            positions=self.positions if self.positions in ("sinusoid", "learned") else "none",
             max_positions=self.max_positions,
             scale=self.d_model**0.5,
             dropout=self.dropout,
@@ -135,9 +137,21 @@ def build(config: TransformerConfig) -> Translator:
     net = Translator(
         config.embed(), config.embed(), reader, TransformerWriter(config.stack(decoder=True)), ends
     )
-    for module in net.modules():
-        if isinstance(module, nn.Linear) and module is not net.head:
-            nn.init.xavier_uniform_(module.weight)
+    for side in (net.encoder, net.decoder):
+        if isinstance(side, (TransformerReader, TransformerWriter)):
+            begin(side.stack)
+    return net
+
+
+def begin(stack: Stack) -> None:
+    """Xavier weights, those on the way into a post-norm residual scaled by β (Wang et al. 2022, "DeepNet", table 2).
+
+    With gain 1 the encoder's states begin nearly alike and the decoder learns to ignore them (docs/diary.md)."""
+    n = stack.config.n_layers
+    beta = 1.0 if stack.config.norm_first else (8 * n) ** -0.25
+    for name, module in stack.named_modules():
+        if isinstance(module, nn.Linear):
+            inward = name.rsplit(".", 1)[-1] in ("v", "o", "up", "down", "gate")
+            nn.init.xavier_uniform_(module.weight, gain=beta if inward else 1.0)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    return net

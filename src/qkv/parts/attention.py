@@ -88,10 +88,10 @@ class Attention(nn.Module):
         self.v = nn.Linear(S, Hkv * D, bias=config.bias)
         self.o = nn.Linear(H * D, C, bias=config.bias)
         self.n_heads, self.n_kv_heads, self.d_head, self.kind = H, Hkv, D, config.score
-        self.scale = {"dot": 1.0, "cosine": 1.0}.get(config.score, D**-0.5)
-        self.scale = config.scale if config.scale is not None else self.scale
-        self.score = {"general": General, "additive": Additive}.get(config.score)
-        self.score = self.score(H, D) if self.score else None
+        plain = 1.0 if config.score in ("dot", "cosine") else D**-0.5
+        self.scale = plain if config.scale is None else config.scale
+        made = {"general": General, "additive": Additive}.get(config.score)
+        self.score = None if made is None else made(H, D)
         self.sharpness = nn.Parameter(torch.tensor(D**0.5)) if config.score == "cosine" else None
         self.dropout = Dropout(config.dropout)
         self.probe: Probe | None = None
@@ -104,10 +104,11 @@ class Attention(nn.Module):
 
     def queries(self, x: States) -> Heads:
         """(B, T, C) -> q (B, H, T, D), changed so that the score is a dot product."""
-        q = self.q(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        q: Tensor = self.q(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
         if self.sharpness is not None:
             return unit(q) * self.sharpness
-        return self.score(q) if isinstance(self.score, General) else q
+        changed: Tensor = self.score(q) if isinstance(self.score, General) else q
+        return changed
 
     def weights(self, q: Heads, k: Heads, allowed: Allowed, bias: Bias | None) -> Maps:
         """(B, H, T, S): the definition of what this layer looks at."""

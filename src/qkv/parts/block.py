@@ -41,7 +41,9 @@ class StackConfig:
     window: int | None = None  # look at most this far away
     norm: Norm = "layer"
     norm_eps: float = 1e-5
-    norm_first: bool = False  # pre-norm (Xiong et al. 2020); otherwise post-norm (Vaswani et al. 2017)
+    norm_first: bool = (
+        False  # pre-norm (Xiong et al. 2020); otherwise post-norm (Vaswani et al. 2017)
+    )
     final_norm: bool = False
     activation: Activation = "relu"
     gated: bool = False  # act(W x) * (U x), Shazeer 2020
@@ -147,12 +149,12 @@ class Block(nn.Module):
         self.drop, self.norm_first = Dropout(config.dropout), config.norm_first
 
     def enter(self, x: States, norm: nn.Module) -> States:
-        return norm(x) if self.norm_first else x  # type: ignore[no-any-return]
+        return norm(x) if self.norm_first else x
 
     def leave(self, x: States, y: States, norm: nn.Module) -> States:
         """Pre-norm: x + y.  Post-norm: norm(x + y)."""
         x = x + self.drop(y)
-        return x if self.norm_first else norm(x)  # type: ignore[no-any-return]
+        return x if self.norm_first else norm(x)
 
     def forward(
         self, x: States, sight: Sight, *, past: "Past | None" = None, cross: "Pair | None" = None
@@ -225,16 +227,26 @@ class Stack(nn.Module):
         return Sight(own, bias, turn, memory)
 
     def forward(
-        self, x: States, keep: Keep, *, memory: States | None = None, memory_keep: Keep | None = None
+        self,
+        x: States,
+        keep: Keep,
+        *,
+        memory: States | None = None,
+        memory_keep: Keep | None = None,
     ) -> States:
         """x (B, T, C), keep (B, T); memory (B, S, C) and its keep where the stack has cross attention."""
         x = x.masked_fill(~keep[..., None], 0.0)  # so that padding holds nothing that could spread
-        x = x.to(torch.get_autocast_dtype(x.device.type)) if torch.is_autocast_enabled(x.device.type) else x
+        x = (
+            x.to(torch.get_autocast_dtype(x.device.type))
+            if torch.is_autocast_enabled(x.device.type)
+            else x
+        )
         seen = None
         if memory_keep is not None:
             seen = Allowed.of(Full(), memory_keep, x.shape[1])
         sight = self.sight(Allowed.of(self.pattern, keep), seen)
-        for block in self.blocks:
+        blocks: Sequence[Block] = list(self.blocks)  # type: ignore[arg-type]
+        for block in blocks:
             cross = None if memory is None else block.cross.keys(memory)
             x, _ = block(x, sight, cross=cross)
         y: Tensor = self.norm(x)

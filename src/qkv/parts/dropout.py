@@ -50,13 +50,13 @@ class _Drop(torch.autograd.Function):
     """x · kept · scale; remembers one byte per number, forward and backward."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, kept: Tensor, scale: float) -> Tensor:  # type: ignore[no-untyped-def,override]
+    def forward(ctx, x: Tensor, kept: Tensor, scale: float) -> Tensor:  # type: ignore[no-untyped-def]
         ctx.save_for_backward(kept)
         ctx.scale = scale
         return x * kept.to(x.dtype).mul_(scale)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def,override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
         (kept,) = ctx.saved_tensors
         return grad * kept.to(grad.dtype).mul_(ctx.scale), None, None
 
@@ -70,7 +70,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
         return torch.nn.functional.dropout(x, p)
     cut = round(p * 256)
     kept = source.kept(x.shape, x.device, cut)
-    dropped: Tensor = _Drop.apply(x, kept, 256 / (256 - cut))
+    dropped: Tensor = _Drop.apply(x, kept, 256 / (256 - cut))  # type: ignore[no-untyped-call]
     return dropped
 
 

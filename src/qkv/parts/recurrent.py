@@ -42,9 +42,7 @@ class Hidden:
 class Cell(nn.Module):
     """One recurrent layer.  `enter` does the part that needs no state, for all positions in one product."""
 
-    def __init__(
-        self, kind: CellKind, d_in: int, d_hidden: int, activation: str = "tanh"
-    ) -> None:
+    def __init__(self, kind: CellKind, d_in: int, d_hidden: int, activation: str = "tanh") -> None:
         super().__init__()
         n = GATES[kind] * d_hidden
         self.enter = nn.Linear(d_in, n)
@@ -70,7 +68,7 @@ class Cell(nn.Module):
         C = self.d_hidden
         r, z = (entered[:, : 2 * C] + again[:, : 2 * C]).sigmoid().chunk(2, dim=-1)
         n = (entered[:, 2 * C :] + r * again[:, 2 * C :]).tanh()
-        return Hidden(torch.lerp(n, old.h, z))
+        return Hidden(n + z * (old.h - n))
 
 
 class Recurrent(nn.Module):
@@ -102,9 +100,10 @@ class Recurrent(nn.Module):
 
     def forward(self, x: States, keep: Keep) -> tuple[States, Tensor]:
         last = x[:, 0]
-        for n, layer in enumerate(self.layers):
+        layers: list[list[Cell]] = [list(layer) for layer in self.layers]  # type: ignore[call-overload]
+        for n, layer in enumerate(layers):
             x = self.drop(x) if n else x
-            read = [self.read(cell, x, keep, back=bool(way)) for way, cell in enumerate(layer)]  # type: ignore[arg-type]
+            read = [self.read(cell, x, keep, back=bool(way)) for way, cell in enumerate(layer)]
             x = torch.cat([states for states, _ in read], dim=-1)
             last = torch.cat([end for _, end in read], dim=-1)
         return x, last

@@ -3,7 +3,7 @@
 dot       q·k                                    Luong et al. 2015, section 3.1
 scaled    q·k / √D                               Vaswani et al. 2017, eq. 1
 cosine    g · q·k / (|q| |k|), g learned         Graves et al. 2014, eq. 6
-general   qᵀ W k                                 Luong et al. 2015, section 3.1
+general   qᵀ W k / √D                            Luong et al. 2015, section 3.1
 additive  wᵀ tanh(q + k)                         Bahdanau et al. 2015, appendix A.1.2 (its W and U are the projections)
 
 All but `additive` are a dot product after a change of q, so that the fused kernel serves them."""
