@@ -211,7 +211,8 @@ class Model:
             if not isinstance(text, str):
                 raise DataError(f"text {i} is {type(text).__name__}, not str", fix="pass strings")
         engine = Engine(self.net, config, batch_tokens=batch_tokens)
-        sources = [self.ids(text) for text in texts]
+        # nothing to read: nothing to say, instead of what <eos> alone would make the net invent
+        sources = [self.ids(text) if text.strip() else [] for text in texts]
         for text, ids, found in zip(texts, sources, engine(sources), strict=True):
             shown = tuple(self.tokenizer.tokens(ids))
             yield [self._translation(text, shown, h) for h in found]

@@ -77,13 +77,13 @@ class Recipe:
             values["start"] = values.pop("from")
         recipe = from_dict(cls, values, place=place)
         if not recipe.start:
-            recipe.model_config(8)  # a wrong model setting is found before any data is read
+            recipe.model_config(8, place)  # a wrong model setting is found before any data is read
         return recipe
 
-    def model_config(self, vocab_size: int) -> Any:
+    def model_config(self, vocab_size: int, place: object = "") -> Any:
         from .models import configure
 
-        return configure({**self.model, "vocab_size": vocab_size})
+        return configure({**self.model, "vocab_size": vocab_size}, place=place)
 
     def to_dict(self) -> dict[str, Any]:
         values: dict[str, Any] = to_dict(self)

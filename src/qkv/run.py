@@ -28,6 +28,7 @@ from .learn import measure
 from .learn.checkpoint import RunFolder
 from .learn.loop import Event, Header, Listen, Note, Step, Trainer
 from .learn.losses import token_loss
+from .learn.speed import has_bf16
 from .learn.track import Status, Tracker, plots, read_metrics
 from .messages import t
 from .model import Model, load
@@ -86,13 +87,13 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None) -> Data:
                 code="QKV-032",
             )
     else:
-        dev = list(read_pairs(recipe.data.dev, SkipReport()))
+        dev = list(read_pairs(recipe.data.dev, report))
     if tokenizer is None:
         tokenizer = train_tokenizer((s for p in pairs for s in (p.source, p.target)), recipe.text)
     leak = overlap(pairs, dev)
     most = recipe.data.max_tokens
     train = encode(pairs, tokenizer, tokenizer, report, max_tokens=most)
-    return Data(train, encode(dev, tokenizer, tokenizer, SkipReport()), tokenizer, report, leak)
+    return Data(train, encode(dev, tokenizer, tokenizer, report), tokenizer, report, leak)
 
 
 def held_out(pair: Pair, share: float) -> bool:
@@ -352,10 +353,19 @@ def _header(recipe: Recipe, folder: Path, data: Data, model: Model) -> list[tupl
         (t("text", "토크나이저"), f"{tok.kind}, {tok.vocab_size:,}"),
         (t("model", "모델"), f"{model.family}, {n / 1e6:.2f} M"),
         (
+            t("machine", "장치"),
+            f"{model.device}, {_precision(recipe, model)}, {torch.get_num_threads()} threads",
+        ),
+        (
             t("steps", "스텝"),
             f"{recipe.train.steps:,} × {recipe.train.batch_tokens * recipe.train.accumulate:,}",
         ),
     ]
+
+
+def _precision(recipe: Recipe, model: Model) -> str:
+    auto = "bf16" if has_bf16(model.device) else "fp32"
+    return auto if recipe.train.precision == "auto" else recipe.train.precision
 
 
 def environment() -> dict[str, Any]:
@@ -545,7 +555,7 @@ def runs(root: str | Path = "runs") -> list[RunInfo]:
             RunInfo(
                 folder=folder,
                 name=folder.name,
-                state=status.state if status else "unknown",
+                state=_state(status),
                 step=status.step if status else 0,
                 of=status.of if status else 0,
                 best=status.best if status else None,
@@ -555,6 +565,20 @@ def runs(root: str | Path = "runs") -> list[RunInfo]:
             )
         )
     return sorted(found, key=lambda r: r.updated, reverse=True)
+
+
+def _state(status: Status | None) -> str:
+    """What status.json says, unless the process that wrote it is gone."""
+    if status is None:
+        return "unknown"
+    if status.state == "running":
+        try:
+            os.kill(status.pid, 0)
+        except ProcessLookupError:
+            return "killed"
+        except PermissionError:
+            pass
+    return status.state
 
 
 def slim(folder: str | Path) -> int:
