@@ -31,9 +31,13 @@ from qkv.weights.files import read_tensors
 
 
 @pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch):
-    """What an fsync is worth is tested with the store; here it would be most of the time."""
+def cheap(monkeypatch):
+    """One thread, and no waiting for the disk: what an fsync is worth is tested with the store."""
     monkeypatch.setattr(disk.fs, "fsync", lambda fd: None)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def trained(**settings):
@@ -136,7 +140,10 @@ def test_best_knows_which_way_is_up_and_a_tie_is_not_better(metric, best):
     values = {4: 2.0, 8: 1.0, 12: 3.0, 16: 1.0, 20: 3.0}
     events = []
     t = trainer(
-        steps=20, metric=metric, validate=lambda net, step: {metric: values[step]}, listen=events.append
+        steps=20,
+        metric=metric,
+        validate=lambda net, step: {metric: values[step]},
+        listen=events.append,
     )
     assert t.fit().best == best
     last = [e.step for e in events if isinstance(e, Evaluated) and e.best][-1]
@@ -191,11 +198,20 @@ def test_less_teacher_forcing_is_deterministic_and_something_else():
     assert half != trained(forcing=1.0)[0] != trained(forcing=0.0)[0] != half
 
 
-def test_a_batch_can_be_learned_by_heart():
-    t = trainer(steps=300, net=tiny_net(dropout=0.0), smoothing=0.0, lr=0.02, eval_every=300)
+def test_one_batch_can_be_learned_by_heart():
+    batch = Stream(corpus(), 64, 1).batch(0)
+    net = tiny_net(dropout=0.0, d_model=16)
+    t = trainer(
+        steps=150,
+        net=net,
+        stream=Parts(batch, 1),
+        smoothing=0.0,
+        lr=0.02,
+        eval_every=150,
+        log_every=150,
+    )
     t.fit()
-    first = t.keeper.logged("train/loss")[1]
-    assert t.keeper.logged("train/loss")[300] < 0.15 * first
+    assert t.keeper.logged("train/loss")[150] < 0.02  # nats a token
 
 
 # -- accumulation (law 11; B7) ---------------------------------------------------------------------------
@@ -282,7 +298,9 @@ def test_the_moving_average_is_what_is_kept_and_evaluated():
 
     t.update = watched
     validated = {}
-    t.validate = lambda net, step: validated.setdefault(step, bits(state_of(net))) and dev_loss(net, step)
+    t.validate = lambda net, step: (
+        validated.setdefault(step, bits(state_of(net))) and dev_loss(net, step)
+    )
     t.fit()
     assert validated == {2: seen[2], 4: seen[4]}
     assert t.keeper.models["last"][1] == seen[4] != bits(state_of(t.net))
@@ -366,21 +384,15 @@ def test_a_run_stopped_at_any_step_ends_like_the_uninterrupted_one(tmp_path, how
     settings = HARD | how
     whole = on_disk(tmp_path / "whole", **settings)
     end = whole.fit()
-    want, position = content(tmp_path / "whole"), whole.save(end)
-    for k in range(1, end.step + 1):
+    want = content(tmp_path / "whole")
+    for k in range(1, end.step + 1, 2 if how else 1):
         folder = tmp_path / f"stopped-{k}"
         with pytest.raises(Preempted, match=f"step {k} of 13"):
             on_disk(folder, stop=StopAt(k), **settings).fit()
         again = on_disk(folder, net=tiny_net(seed=77), **settings)
-        again.fit()
-        again.save(end)  # the stop saved once more than the whole run: bring both to the end
-        left = content(folder)
-        left_out = {n for n in left if n.startswith("resume/")}
-        assert {n: v for n, v in left.items() if n not in left_out} == {
-            n: v for n, v in want.items() if not n.startswith("resume/")
-        }
-        assert bits(state_of(again.net)) == bits(state_of(whole.net))
-    assert position.step == end.step
+        assert replace(again.fit(), metrics_bytes=0) == replace(end, metrics_bytes=0)
+        assert content(folder) == want
+        assert everything(again) == everything(whole)
 
 
 def test_a_run_stopped_at_every_step_in_turn_ends_like_the_uninterrupted_one(tmp_path):
@@ -390,8 +402,7 @@ def test_a_run_stopped_at_every_step_in_turn_ends_like_the_uninterrupted_one(tmp
             net = tiny_net(seed=k and 5)  # only the first start's weights count
             on_disk(tmp_path / "parts", stop=StopAt(1), net=net, **HARD).fit()
     on_disk(tmp_path / "parts", net=tiny_net(seed=5), **HARD).fit()
-    left, want = content(tmp_path / "parts"), content(tmp_path / "whole")
-    assert {n for n in want if left.get(n) != want[n]} <= {n for n in want if n.startswith("resume/")}
+    assert content(tmp_path / "parts") == content(tmp_path / "whole")
 
 
 def test_work_after_the_last_save_is_forgotten_and_done_again(tmp_path):
