@@ -34,7 +34,7 @@ def recipe(attention: bool) -> dict:
         },
         "optim": {"lr": 3e-3, "warmup": 100, "schedule": "cosine"},
         "train": {
-            "steps": 2500,
+            "steps": 1000,
             "batch_tokens": 4096,
             "smoothing": 0.0,
             "eval_every": 500,
