@@ -172,8 +172,9 @@ def signals() -> Iterator[Callable[[], str | None]]:
 
 def _train(recipe: Recipe, folder: Path, listen: Listen, stop: Callable[[], str | None]) -> None:
     if not (folder / "config.toml").is_file():
-        store.write_file(folder / "config.toml", to_toml(recipe.to_dict()).encode())
+        # the recipe last: with it the folder is a run that goes on, and by then it is whole
         store.write_file(folder / "env.json", _json(environment()))
+        store.write_file(folder / "config.toml", to_toml(recipe.to_dict()).encode())
     data, start = _data(recipe, folder)
     net, config = _net(recipe, data.tokenizer, start)
     model = Model(net, data.tokenizer, config, recipe.decode)
