@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .config import from_dict, read_json, to_dict
 from .decode.answer import Hypothesis, SearchConfig
 from .decode.engine import Engine
-from .errors import DataError, MissingError, StoreError, WeightsError
+from .errors import DataError, MissingError, StoreError, WeightsError, did_you_mean
 from .models import build, configure, describe, family_of
 from .models.interface import set_state, state_of
 from .shapes import Batch, pad
@@ -120,7 +120,17 @@ class Model:
                     fix="encode the text with this model's tokenizer",
                     code="QKV-041",
                 )
+            if x.dim() != 2 or x.is_floating_point() or len(x) != len(ids):
+                raise DataError(
+                    f"{name} of shape {tuple(x.shape)}, {x.dtype}",
+                    fix="give whole numbers, ids (B, S) and target (B, T)",
+                )
         keep = ids != self.tokenizer.pad_id if keep is None else keep
+        if keep.shape != ids.shape or keep.dtype != torch.bool:
+            raise DataError(
+                f"keep of shape {tuple(keep.shape)}, {keep.dtype}",
+                fix=f"give booleans of the ids' shape {tuple(ids.shape)}",
+            )
         target_keep = target != self.tokenizer.pad_id
         batch = Batch(ids, keep, target, target_keep).to(self.device)
         logits: Tensor = self.net.logits(batch)  # type: ignore[operator]
@@ -136,7 +146,7 @@ class Model:
             memory = self.net.encode(Batch(ids, keep).to(self.device))  # type: ignore[operator]
             real = memory.keep[..., None].to(memory.states.dtype)
             made.append((memory.states * real).sum(1) / real.sum(1))
-        out = torch.cat(made) if made else torch.empty(0)
+        out = torch.cat(made) if made else torch.empty(0, self.config.d_model)
         return out[0] if isinstance(texts, str) else out
 
     # -- text -------------------------------------------------------------------------------------
@@ -207,6 +217,7 @@ class Model:
         self, texts: Sequence[str], config: SearchConfig, batch_tokens: int
     ) -> Iterator[list[Translation]]:
         """The n-best of every text, in order."""
+        texts = list(texts)  # an iterator would be at its end after the check
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise DataError(f"text {i} is {type(text).__name__}, not str", fix="pass strings")
@@ -293,12 +304,25 @@ def load(source: str | Path, device: str = "auto", dtype: torch.dtype | None = N
             fix="give a folder qkv wrote",
             code="QKV-055",
         )
-    if values["format_version"] > FORMAT:
+    version, known = values["format_version"], ("format_version", "model_type", "model", "decode")
+    if type(version) is int and version > FORMAT:
         raise StoreError(
-            f"format {values['format_version']}, this qkv reads up to {FORMAT}",
+            f"format {version}, this qkv reads up to {FORMAT}",
             place=path,
             fix="install a newer qkv",
             code="QKV-063",
+        )
+    for key in values:
+        if key not in known:
+            raise WeightsError(
+                f"unknown key {key!r}", place=path, fix=did_you_mean(key, known), code="QKV-010"
+            )
+    if version != FORMAT or not isinstance(values["model"], dict):
+        raise WeightsError(
+            f"not a qkv model: format_version {version!r}, model {values['model']!r:.50}",
+            place=path,
+            fix="give a folder qkv wrote",
+            code="QKV-055",
         )
     config = configure(values["model"], place=path)
     tokenizer = Tokenizer.load(folder)

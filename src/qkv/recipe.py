@@ -63,6 +63,14 @@ class Recipe:
                 f"name {self.name!r} cannot name a folder",
                 fix="letters, digits, - _ . (at most 100)",
             )
+        measured = self.eval.metrics if self.eval.sentences else ()
+        known = ("dev/loss", "dev/perplexity", *(f"dev/{m}" for m in measured))
+        if self.train.metric not in known:
+            raise ConfigError(
+                f"train.metric {self.train.metric!r} is not measured",
+                fix=f"one of {', '.join(known)}; eval.metrics and eval.sentences say which",
+                code="QKV-013",
+            )
         if not 0 <= self.seed < 2**20:
             raise ConfigError(f"seed must be in [0, 2**20) (got {self.seed})", fix="try seed=1")
 
