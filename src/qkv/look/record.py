@@ -23,10 +23,11 @@ def record(
     net: nn.Module = getattr(model, "net", model)
     found = [(n, m) for n, m in net.named_modules() if isinstance(m, Attention)]
     chosen = [(n, m) for n, m in found if layers is None or _layer(n) in layers]
-    if found and not chosen:
+    known = sorted({_layer(n) for n, _ in found})
+    if strange := [i for i in layers or () if i not in known]:
         raise UsageError(
-            f"layers {list(layers or ())}: no such layer",
-            fix=f"0 … {max(_layer(n) for n, _ in found)}",
+            f"layers {strange}: no such layer",
+            fix=f"0 … {known[-1]}" if known else "this model has no attention",
         )
     for _, m in chosen:
         if heads is not None and not all(0 <= h < m.n_heads for h in heads):
@@ -47,10 +48,21 @@ def _layer(name: str) -> int:
     return next((int(part) for part in name.split(".") if part.isdigit()), 0)
 
 
+def _as_wide(*maps: Tensor) -> list[Tensor]:
+    """Maps over as many keys as the widest: what was not there yet was not looked at.  A decoder's past grows."""
+    S = max(m.shape[-1] for m in maps)
+    return [torch.nn.functional.pad(m, (0, S - m.shape[-1])) for m in maps]
+
+
 def _probe(maps: dict[str, Tensor], name: str, heads: Sequence[int] | None) -> Probe:
     def probe(weights: Tensor) -> None:
         kept = weights.detach() if heads is None else weights.detach()[:, list(heads)]
         old = maps.get(name)
-        maps[name] = kept if old is None else torch.cat([old, kept], dim=2)
+        if old is not None and len(old) != len(kept):
+            raise UsageError(
+                f"{name} looked at {len(old)} rows, now {len(kept)}: their maps do not join",
+                fix="record one batch at a time",
+            )
+        maps[name] = kept if old is None else torch.cat(_as_wide(old, kept), dim=2)
 
     return probe

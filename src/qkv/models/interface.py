@@ -91,13 +91,14 @@ def set_state(net: nn.Module, tensors: Mapping[str, Tensor], *, place: object = 
             fix="is this a checkpoint of the same model?",
             code="QKV-051",
         )
+    for name, tensor in own.items():  # all of them before the first is changed
+        if tensor.shape != tensors[name].shape:
+            raise WeightsError(
+                f"{name} is {tuple(tensors[name].shape)}, the model needs {tuple(tensor.shape)}",
+                place=place,
+                fix="is this a checkpoint of the same model?",
+                code="QKV-052",
+            )
     with torch.no_grad():
         for name, tensor in own.items():
-            if tensor.shape != tensors[name].shape:
-                raise WeightsError(
-                    f"{name} is {tuple(tensors[name].shape)}, the model needs {tuple(tensor.shape)}",
-                    place=place,
-                    fix="is this a checkpoint of the same model?",
-                    code="QKV-052",
-                )
             tensor.copy_(tensors[name])
