@@ -369,6 +369,14 @@ def test_a_translation_cannot_drive_the_terminal():
 # ---- eval, look, doctor, fetch, demo
 
 
+def test_eval_takes_two_aligned_files_and_draws_quality_by_length(run, tmp_path):
+    korean = "".join(f"{w}\n" for w in ["커피", "안녕", "내일 만나요"] * 10)
+    Path("a.ko").write_text(korean, "utf-8")
+    Path("a.en").write_text("coffee\nhello\nsee you tomorrow\n" * 10, "utf-8")
+    found = json.loads(run("eval", "runs/demo-1", "a.ko", "a.en", "--plot", "q.png", "--json").out)
+    assert found["sentences"] == 30 and Path("q.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_eval_prints_scores_with_their_signature(run):
     said = run("eval", "runs/demo-1", "test.tsv", "--metrics", "chrf,exact")
     assert re.search(r"chrF2 +100\.00 +nrefs:1\|.*version:", said.out)

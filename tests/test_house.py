@@ -264,7 +264,7 @@ OPTIONS = {
     "demo": "--again",
     "init": "name -o",
     "train": "recipe settings --dry-run --new --root",
-    "eval": "run file --metrics --source --target --tokenize --lowercase --beam --batch-tokens",
+    "eval": "run file reference --plot --metrics --source --target --tokenize --lowercase --beam --batch-tokens",
     "runs": "words --root",
     "translate": "text --model --beam --nbest --max-new-tokens --batch-tokens",
     "look": "text --model -o --beam",

@@ -204,6 +204,18 @@ VERBS: tuple[Verb, ...] = (
                 ko="TSV, CSV, JSON lines 또는 builtin:phrases/test",
             ),
             Opt(
+                name="reference",
+                optional=True,
+                en="the translations, where FILE holds the source only, line by line",
+                ko="FILE에 원문만 있을 때, 줄이 맞는 정답 번역 파일",
+            ),
+            Opt(
+                name="--plot",
+                metavar="PNG",
+                en="draw quality by source length into this file",
+                ko="원문 길이별 품질을 이 파일에 그림",
+            ),
+            Opt(
                 name="--metrics",
                 metavar="LIST",
                 default="bleu,chrf",

@@ -164,21 +164,41 @@ def _line(raw: bytes, number: int) -> str:
 def evaluate(args: Args) -> None:
     """Score a model on a file of pairs.  Raises what `qkv.evaluate` raises."""
     model = open_model(args.run, "eval")
+    from ..data.sources import PairSource
     from ..run import evaluate as score
 
+    columns = {"source": _column(args.source), "target": _column(args.target)}
+    where = (
+        {"source_path": args.file, "target_path": args.reference}
+        if args.reference
+        else {"path": args.file}
+    )
     say(t(f"translating {args.file} …", f"{args.file} 번역하는 중 …"))
     found = score(
         model,
-        args.file,
+        PairSource(**columns, **where),
         tuple(m.strip() for m in args.metrics.split(",") if m.strip()),
         beam=args.beam,
         tokenize=args.tokenize,
         lowercase=args.lowercase,
-        source=_column(args.source),
-        target=_column(args.target),
         batch_tokens=args.batch_tokens,
     )
+    if args.plot:
+        draw_by_length(found, args.plot)
     emit(found) if args.json else show_scores(found)
+
+
+def draw_by_length(found: dict[str, Any], path: str) -> None:
+    """Quality over the length of the source with its intervals (Bahdanau et al. 2015, figure 2)."""
+    from ..look.plots import length_png
+    from ..weights import store
+
+    bins = found["by_length"]
+    if not bins:
+        raise DataError("too few sentences to draw quality by length", fix="score more than 20")
+    points = [((b["low"] + b["high"]) / 2, b["value"], b["lower"], b["upper"]) for b in bins]
+    store.write_file(path, length_png({"BLEU": points}))
+    say(t(f"wrote {path}", f"{path} 저장"))
 
 
 def _column(word: str) -> str | int:
