@@ -46,6 +46,29 @@ def test_fused_equals_the_definition_with_padding_and_empty_rows(pattern, biased
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("dtype, bound", [(torch.bfloat16, 0.03), (torch.float64, 1e-13)])
+def test_short_equals_the_definition_with_padding_and_empty_rows(pattern, biased, dtype, bound):
+    allowed = Allowed.of(pattern, keep_of(4, 0))
+    if dtype == torch.float64:  # its mask is in float32, which holds 0 and -inf exactly
+        bound = 1e-7 if biased else bound
+    q, k, v = (heads(dtype=dtype, requires_grad=True) for _ in range(3))
+    bias = alibi(2, torch.arange(5), 5) if biased else None
+    fast = kernels.short(q, k, v, allowed, bias=bias, scale=0.5)
+    wide = [x.detach().double().requires_grad_() for x in (q, k, v)]
+    slow = kernels.dense(*wide, allowed, bias=bias, scale=0.5)
+    assert not fast[1].any()
+    assert (fast - slow).abs().max() <= bound  # bf16: 8 bits, a few roundings of numbers near 1
+    g = torch.randn_like(slow)
+    for a, b in zip(
+        torch.autograd.grad(fast, (q, k, v), g.to(dtype)),
+        torch.autograd.grad(slow, wide, g),
+        strict=True,
+    ):
+        assert (a - b).abs().max() <= 4 * bound and a.isfinite().all()
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
 def test_one_query_equals_the_definition(pattern):
     q, k, v = heads(T=1), heads(), heads()
     for at in range(5):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ..models.interface import Predictions
 
-PIECE = 1 << 22  # numbers of a piece of the logits: 16 MB in fp32, about what a shared cache holds
+PIECE = 1 << 24  # bytes of a piece of the logits: about what a shared cache holds
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class _TokenLoss(torch.autograd.Function):
         grad_weight = torch.zeros(weight.shape, dtype=exact, device=w.device)
         grad_bias = None if b is None else torch.zeros(V, dtype=exact, device=w.device)
         nll, of_label = (torch.zeros((), dtype=exact, device=w.device) for _ in range(2))
-        rows = max(16, PIECE // V)
+        rows = max(16, PIECE // (V * states.element_size()))
         for h, y, g in zip(
             states.detach().split(rows), labels.split(rows), grad_states.split(rows), strict=True
         ):
@@ -70,7 +70,7 @@ class _TokenLoss(torch.autograd.Function):
             nll += lost.sum()
             of_label += z.gather(1, y[:, None]).sum(dtype=exact)
             if grad_bias is not None:
-                grad_bias += p.sum(0, dtype=exact)
+                grad_bias += p.sum(0)
             torch.mm(p, w, out=g)
             grad_weight += p.T @ h
         middle, total = w.mean(0, dtype=exact), states.detach().sum(0, dtype=exact)  # both (C)
@@ -95,13 +95,12 @@ def _surprise(z: Tensor, y: Tensor, smoothing: float, exact: torch.dtype) -> tup
 
     What the other pieces hold together, 1 - p(y), is summed rather than subtracted from 1: where the model is sure, half
     precision would leave nothing of it."""
-    p = torch.softmax(z, 1)
-    own = p.gather(1, y).to(exact)
-    rest = p.scatter_(1, y, 0.0).sum(1, keepdim=True, dtype=exact)
+    p, row = torch.softmax(z, 1), torch.arange(len(z), device=z.device)[:, None]
+    own = p[row, y].to(exact)
+    p[row, y] = 0.0  # scatter_ copies all of p (torch 2.13)
+    rest = p.sum(1, keepdim=True).to(exact)
     lost = torch.where(rest < 0.5, -torch.log1p(-rest.clamp(max=0.5)), -own.log())
     if bool((own == 0).any()):  # too small for a number: rare, and the long way
-        lost = torch.where(
-            own == 0, (z.to(exact).logsumexp(1, keepdim=True) - z.gather(1, y)), lost
-        )
-    p.scatter_(1, y, (smoothing - rest).to(p.dtype))
+        lost = torch.where(own == 0, z.to(exact).logsumexp(1, keepdim=True) - z[row, y], lost)
+    p[row, y] = (smoothing - rest).to(p.dtype)
     return lost, p

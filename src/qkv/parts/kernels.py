@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from ..shapes import Bias, Heads, Maps, Mask
 from .patterns import Allowed
 
+SHORT = 128 * 128  # pairs (T, S) up to which `short` is the faster one
+
 
 def softmax(scores: Tensor, mask: Mask) -> Maps:
     """Softmax over the keys that may be seen; a row with none is all zeros.
@@ -39,16 +41,33 @@ def fused(
 ) -> Heads:
     """The same in one kernel that never stores the (T, S) weights (Dao et al. 2022).
 
-    On a CPU it runs in float32 or wider: the kernel's bf16 backward is many times slower (docs/diary.md)."""
+    On a CPU it runs in float32 or wider: the kernel's bf16 backward is many times slower (docs/diary.md).
+    Short texts are trained by `short` instead, where the kernel's own start costs more than the weights."""
     if q.shape[2] == 1 and q.device.type == "cpu" and not torch.is_grad_enabled():
         return one_query(q, k, v, allowed, bias=bias, scale=scale)
     half = q.device.type == "cpu" and q.dtype in (torch.bfloat16, torch.float16)
+    if half and torch.is_grad_enabled() and q.shape[2] * k.shape[2] <= SHORT:
+        return short(q, k, v, allowed, bias=bias, scale=scale)
     if half:
         q, k, v = q.float(), k.float(), v.float()
     added = allowed.added(q.dtype)
     added = added if bias is None else added + bias
     with torch.autocast(q.device.type, enabled=False):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=scale)
+
+
+def short(
+    q: Heads, k: Heads, v: Heads, allowed: Allowed, *, bias: Bias | None = None, scale: float
+) -> Heads:
+    """The same with both products in half precision and the softmax between them in float32."""
+    added, blind = allowed.added(torch.float32), allowed.blind
+    if blind is not None:
+        added = added.masked_fill(blind, 0.0)  # any finite row: it is weighed with 0 below
+    added = added if bias is None else added + bias
+    with torch.autocast(q.device.type, enabled=False):
+        weights = torch.softmax(torch.add(added, q @ k.transpose(-1, -2), alpha=scale), -1)
+        weights = weights if blind is None else weights.masked_fill(blind, 0.0)
+        return weights.to(v.dtype) @ v
 
 
 def one_query(

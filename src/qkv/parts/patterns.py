@@ -103,6 +103,12 @@ class Allowed:
         return self.mask
 
     @cached_property
+    def blind(self) -> Mask | None:
+        """The rows that may look at nothing, (B, 1, T, 1); None where there is none."""
+        rows = ~self.mask.any(-1, keepdim=True)
+        return rows if bool(rows.any()) else None
+
+    @cached_property
     def _added(self) -> dict[torch.dtype, Tensor]:
         return {}
 
