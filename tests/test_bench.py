@@ -1,0 +1,62 @@
+"""The benchmarks still run: each script once, as small as it goes."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[1] / "bench"
+TRAIN = ["--threads=1", "--samples=1", "--steps=1", "--warmup=1"]
+OURS = ["--modes=ours-fp32,ours-bf16"]
+PEERS = ["--modes=ours-fp32,torch-bf16,marian-fp32"]
+needs_transformers = pytest.mark.skipif(
+    importlib.util.find_spec("transformers") is None, reason="transformers is not installed"
+)
+
+
+def run(script: str, out: Path, *words: str) -> dict:
+    command = [sys.executable, str(BENCH / script), "--tiny", *words, f"--out={out}"]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, text=True, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "| ---" in done.stdout and "load average" in done.stdout
+    return json.loads(out.read_text("utf-8"))
+
+
+def test_training_speed_of_ours(tmp_path):
+    found = run("train_speed.py", tmp_path / "t.json", *TRAIN, *OURS)
+    assert set(found["median"]) == {"ours-fp32", "ours-bf16"}
+    assert all(speed > 0 for speed in found["median"].values())
+
+
+def test_invariance_counts_nothing_on_random_models(tmp_path):
+    found = run("invariance.py", tmp_path / "i.json", "--threads=1", "--n=6")
+    assert len(found["results"]) == 4
+    assert not any(r["tokens"] or r["scores"] for r in found["results"])
+    assert all(r["of_tokens"] > 0 for r in found["results"])
+
+
+def test_start_up_measures_every_command(tmp_path):
+    found = run("startup.py", tmp_path / "s.json")
+    assert {"qkv --help", "import qkv"} < set(found["samples"])
+    assert found["samples"]["import torch"][0] > found["samples"]["python (nothing)"][0]
+
+
+@pytest.mark.slow
+@needs_transformers
+def test_training_speed_of_the_peers(tmp_path):
+    found = run("train_speed.py", tmp_path / "t.json", *TRAIN, *PEERS)
+    assert found["fastest_peer"] in ("torch-bf16", "marian-fp32")
+
+
+@pytest.mark.slow
+@needs_transformers
+def test_decoding_speed_makes_all_steps_on_both_sides(tmp_path):
+    words = ["--threads=1", "--samples=1", "--sizes=tiny", "--asks=1x1,2x4"]
+    found = run("decode_speed.py", tmp_path / "d.json", *words)
+    made = {s["tokens"] for asked in found["samples"].values() for (s,) in asked.values()}
+    assert made == {25.0}
