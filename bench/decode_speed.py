@@ -9,7 +9,6 @@ import argparse
 import random
 import time
 from collections.abc import Callable
-from typing import Any
 
 import side
 
