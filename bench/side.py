@@ -108,6 +108,7 @@ def machine(threads: int) -> dict[str, Any]:
         "cpu": name,
         "cores": os.cpu_count(),
         "threads": threads,
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
         "load": [round(x, 2) for x in os.getloadavg()],
         "python": platform.python_version(),
         "torch": version("torch"),

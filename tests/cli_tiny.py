@@ -29,15 +29,16 @@ d_ff = 64
 encoder_layers = 1
 decoder_layers = 1
 dropout = 0.0
+norm_first = true
 [optim]
 lr = 0.01
 warmup = 10
 [train]
-steps = 60
+steps = 120
 batch_tokens = 512
 smoothing = 0.0
-eval_every = 30
-save_every = 30
+eval_every = 60
+save_every = 60
 log_every = 10
 precision = "fp32"
 [eval]

@@ -115,7 +115,7 @@ def test_options_may_stand_anywhere_and_two_dashes_end_them():
         (["translate", "--beam", "none"], "try --beam 1"),
         (["translate", "--beam", "0"], "try --beam 1"),
         (["translate", "--beam"], "see `qkv translate --help`"),
-        (["eval", "runs/demo-1"], "qkv eval RUN FILE [options]"),
+        (["eval", "runs/demo-1"], "qkv eval RUN FILE [REFERENCE] [options]"),
         (["look", "a", "b", "--model", "x"], "quote a text with spaces"),
         (["runs", "slin", "x"], "did you mean 'slim'?"),
         (["runs", "slim"], "qkv runs slim RUN"),
@@ -251,7 +251,7 @@ def _words(command: str) -> list[str]:
 def test_train_json_ends_with_one_line(run):
     said = run("train", "tiny.toml", "seed=3", "--json")
     *events, last = map(json.loads, said.lines)
-    assert [e["step"] for e in events] == [30, 60]
+    assert [e["step"] for e in events] == [60, 120]
     assert set(last) == {"run", "best"} and Path(last["run"]).is_dir()
     assert last["best"]["dev/loss"] < 1
 
@@ -273,7 +273,7 @@ def test_a_stopped_run_goes_on_and_says_so(run, monkeypatch):
         patched.setattr(live.Live, "step", stop)
         assert "QKV-073" in run("train", "tiny.toml", "seed=4", code=75).err
     said = run("train", "tiny.toml", "seed=4")
-    assert re.search(r"going on with runs/demo-2 at step \d+/60", said.err)
+    assert re.search(r"going on with runs/demo-2 at step \d+/120", said.err)
     assert "runs/demo-2" in said.lines[0]
 
 
@@ -291,7 +291,7 @@ def test_dry_run_tells_data_size_time_and_writes_nothing(run):
 
 def test_runs_lists_and_slims(run):
     row = run("runs").lines[1].split()
-    assert row[:3] == ["runs/demo-1", "done", "60/60"]
+    assert row[:3] == ["runs/demo-1", "done", "120/120"]
     assert json.loads(run("runs", "--json").out)[0]["name"] == "demo-1"
     freed = json.loads(run("runs", "slim", "runs/demo-1", "--json").out)
     assert freed[0]["freed"] > 0 and not Path("runs/demo-1/resume").exists()

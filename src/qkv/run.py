@@ -69,12 +69,13 @@ class Data:
     dev: Corpus
     tokenizer: Tokenizer
     report: SkipReport
+    dev_report: SkipReport
     leak: int  # pairs of dev that also occur in train
 
 
 def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None) -> Data:
     """Read, split, learn the tokenizer where there is none, encode."""
-    report = SkipReport()
+    report, dev_report = SkipReport(), SkipReport()
     pairs = list(read_pairs(recipe.data.train, report))
     if recipe.data.dev is None:
         dev = [p for p in pairs if held_out(p, recipe.data.holdout)]
@@ -87,13 +88,15 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None) -> Data:
                 code="QKV-032",
             )
     else:
-        dev = list(read_pairs(recipe.data.dev, report))
+        dev = list(read_pairs(recipe.data.dev, dev_report))
     if tokenizer is None:
         tokenizer = train_tokenizer((s for p in pairs for s in (p.source, p.target)), recipe.text)
     leak = overlap(pairs, dev)
     most = recipe.data.max_tokens
     train = encode(pairs, tokenizer, tokenizer, report, max_tokens=most)
-    return Data(train, encode(dev, tokenizer, tokenizer, report), tokenizer, report, leak)
+    kept = dev_report if recipe.data.dev else report  # held-out pairs were read with the others
+    made = encode(dev, tokenizer, tokenizer, kept)
+    return Data(train, made, tokenizer, report, dev_report, leak)
 
 
 def held_out(pair: Pair, share: float) -> bool:
@@ -237,12 +240,13 @@ def _data(recipe: Recipe, folder: Path) -> tuple[Data, Model | None]:
     else:
         data = prepare(recipe, start.tokenizer if start else None)
         store.write_folder(folder / "tokenizer", data.tokenizer.files())
-        store.write_file(
-            folder / "skipped.jsonl", "".join(f"{x}\n" for x in data.report.lines()).encode()
-        )
+        reports = (data.report, data.dev_report)
+        skipped = "".join(f"{line}\n" for r in reports for line in r.lines())
+        store.write_file(folder / "skipped.jsonl", skipped.encode())
         report = {
             "files": fingerprints(sources),
             "report": data.report.to_dict(),
+            "dev_report": data.dev_report.to_dict(),
             "leak": data.leak,
         }
         store.write_file(known, _json(report))

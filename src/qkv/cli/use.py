@@ -167,16 +167,18 @@ def evaluate(args: Args) -> None:
     from ..data.sources import PairSource
     from ..run import evaluate as score
 
-    columns = {"source": _column(args.source), "target": _column(args.target)}
-    where = (
-        {"source_path": args.file, "target_path": args.reference}
-        if args.reference
-        else {"path": args.file}
+    two = bool(args.reference)
+    pairs = PairSource(
+        path="" if two else args.file,
+        source=_column(args.source),
+        target=_column(args.target),
+        source_path=args.file if two else "",
+        target_path=args.reference or "",
     )
     say(t(f"translating {args.file} …", f"{args.file} 번역하는 중 …"))
     found = score(
         model,
-        PairSource(**columns, **where),
+        pairs,
         tuple(m.strip() for m in args.metrics.split(",") if m.strip()),
         beam=args.beam,
         tokenize=args.tokenize,

@@ -46,7 +46,7 @@ class _TokenLoss(torch.autograd.Function):
     off at the end instead of from every number."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         states: Tensor,
         weight: Tensor,
@@ -62,9 +62,8 @@ class _TokenLoss(torch.autograd.Function):
         grad_bias = None if b is None else torch.zeros(V, dtype=exact, device=w.device)
         nll, of_label = (torch.zeros((), dtype=exact, device=w.device) for _ in range(2))
         rows = max(16, PIECE // (V * states.element_size()))
-        for h, y, g in zip(
-            states.detach().split(rows), labels.split(rows), grad_states.split(rows), strict=True
-        ):
+        parts = (torch.split(x, rows) for x in (states.detach(), labels, grad_states))
+        for h, y, g in zip(*parts, strict=True):
             z = h @ w.T if b is None else torch.addmm(b.to(h.dtype), h, w.T)
             lost, p = _surprise(z, y[:, None], smoothing, exact)
             nll += lost.sum()
