@@ -119,7 +119,7 @@ def future_does_not_change_the_past(model: Model) -> Law:
         kept.append(x.detach().requires_grad_())
         return kept[-1]
 
-    handle = net.target_embed.register_forward_hook(hold)  # type: ignore[union-attr,operator]
+    handle = net.target_embed.register_forward_hook(hold)  # type: ignore[union-attr]
     try:
         logits = net.logits(batch)  # type: ignore[operator]
     finally:

@@ -27,7 +27,8 @@ def token_loss(p: Predictions, smoothing: float = 0.0) -> TokenLoss:
     """Σ_n (1 - ε) · -log p(y_n) + ε · mean_v -log p(v), Szegedy et al. 2016, section 7.
 
     Equal to `token_loss_whole`, without ever holding the (N, V) logits."""
-    smoothed, nll = _TokenLoss.apply(p.states, p.weight, p.bias, p.labels, smoothing)  # type: ignore[no-untyped-call]
+    with torch.autocast(p.states.device.type, enabled=False):  # on a GPU it would widen the softmax
+        smoothed, nll = _TokenLoss.apply(p.states, p.weight, p.bias, p.labels, smoothing)  # type: ignore[no-untyped-call]
     return TokenLoss(smoothed, nll, p.labels.numel())
 
 
