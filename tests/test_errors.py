@@ -106,7 +106,7 @@ def changed_data(s: Scene) -> None:
 
 
 def busy(s: Scene) -> None:
-    from qkv.run import slim
+    from qkv.runs import slim
     from qkv.weights import store
 
     run = s.run()

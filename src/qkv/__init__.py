@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from .model import Translation as Translation
     from .model import load as load
     from .run import Run as Run
-    from .run import evaluate as evaluate
     from .run import train as train
+    from .score import evaluate as evaluate
 
 __version__ = "0.1.0"
 _HOME = {
@@ -18,7 +18,7 @@ _HOME = {
     "Translation": "model",
     "record": "look.record",
     "train": "run",
-    "evaluate": "run",
+    "evaluate": "score",
     "Run": "run",
 }
 __all__ = ["Model", "Run", "Translation", "evaluate", "load", "record", "train"]

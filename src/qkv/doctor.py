@@ -27,7 +27,7 @@ from .messages import t
 from .model import MULTIPLE, Model
 from .models import build
 from .models.interface import state_of
-from .parts.attention import Attention, attend
+from .parts.attention import attend
 from .parts.dropout import noise
 from .parts.patterns import Allowed, Full
 from .shapes import Batch, pad
@@ -395,11 +395,6 @@ def a_bad_step_changes_no_weight(model: Model) -> Law:
 class _Silence:
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *a, **k: None
-
-
-def attention_layers(model: Model) -> list[str]:
-    """The names `record` knows."""
-    return [n for n, m in model.net.named_modules() if isinstance(m, Attention)]
 
 
 LAWS: tuple[Callable[[Model], Law], ...] = (

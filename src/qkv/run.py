@@ -3,12 +3,11 @@
 import json
 import os
 import platform
-import resource
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from .config import read_json, read_toml, to_toml
-from .data.batches import fixed_batches
+from .config import read_json, to_toml
 from .data.report import Pair, SkipReport
-from .data.sources import PairSource, read_pairs
-from .data.stream import Corpus, Stream, collate, encode, sampler
+from .data.sources import read_pairs
+from .data.stream import Corpus, Stream, encode, sampler
 from .data.watch import check_unchanged, fingerprints, overlap
 from .decode.answer import SearchConfig
-from .errors import DataError, MissingError, StoreError
+from .errors import DataError
 from .learn import measure
 from .learn.checkpoint import RunFolder
 from .learn.loop import Event, Header, Listen, Note, Step, Trainer
-from .learn.losses import token_loss
 from .learn.speed import has_bf16
 from .learn.track import Status, Tracker, plots, read_metrics
 from .messages import t
@@ -35,6 +32,7 @@ from .model import Model, load
 from .models import build
 from .models.interface import set_state, state_of
 from .recipe import Overrides, Recipe
+from .score import corpus_nll
 from .text import Tokenizer
 from .text import train as train_tokenizer
 from .weights import store
@@ -179,7 +177,7 @@ def _train(recipe: Recipe, folder: Path, listen: Listen, stop: Callable[[], str 
         store.write_file(folder / "env.json", _json(environment()))
         store.write_file(folder / "config.toml", to_toml(recipe.to_dict()).encode())
     data, start = _data(recipe, folder)
-    net, config = _net(recipe, data.tokenizer, start)
+    net, config = fresh_net(recipe, data.tokenizer, start)
     model = Model(net, data.tokenizer, config, recipe.decode)
     listen(Header(_header(recipe, folder, data, model)))
     keeper = RunFolder(folder, recipe.train, lambda w, m: model.files(w, card(recipe, model, m)))
@@ -253,7 +251,7 @@ def _data(recipe: Recipe, folder: Path) -> tuple[Data, Model | None]:
     return data, start
 
 
-def _net(recipe: Recipe, tokenizer: Tokenizer, start: Model | None) -> tuple[Any, Any]:
+def fresh_net(recipe: Recipe, tokenizer: Tokenizer, start: Model | None) -> tuple[Any, Any]:
     """The net a run begins with: fresh weights by the recipe's seed, or those of `from`."""
     config = start.config if start else recipe.model_config(tokenizer.vocab_size)
     with torch.random.fork_rng(devices=[]):
@@ -310,20 +308,6 @@ class Validation:
             kept.append({"step": step, "source": p.source, "reference": p.target, "text": h})
         lines = [json.dumps(r, ensure_ascii=False, sort_keys=True) + "\n" for r in kept]
         store.write_file(path, "".join(lines).encode())
-
-
-@torch.inference_mode()
-def corpus_nll(net: Any, corpus: Corpus, tokenizer: Tokenizer) -> tuple[float, int]:
-    """Σ -log p over all target tokens (<eos> included) in nats, and their number."""
-    total, tokens = 0.0, 0
-    device = next(net.parameters()).device
-    for index in fixed_batches(corpus.lengths, 8192):
-        batch = collate(
-            index, corpus.source, corpus.target, pad_id=tokenizer.pad_id, eos_id=tokenizer.eos_id
-        )
-        made = token_loss(net.loss_inputs(batch.to(device)))
-        total, tokens = total + float(made.nll), tokens + made.tokens
-    return total, tokens
 
 
 def _status(folder: Path, listen: Listen) -> Listen:
@@ -397,205 +381,3 @@ def card(recipe: Recipe, model: Model, metrics: Mapping[str, float]) -> str:
 
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
-
-
-# -- other things a person asks -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class DryRun:
-    """What a training would be, from one real step."""
-
-    parameters: int
-    report: dict[str, Any]
-    train_pairs: int
-    dev_pairs: int
-    padding: float
-    step_seconds: float
-    tokens_per_second: float
-    estimated_seconds: float
-    memory_bytes: int
-    vocab_size: int
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-class _Nowhere:
-    """A keeper and a log that keep nothing."""
-
-    def restore(self) -> None:
-        return None
-
-    def size(self) -> int:
-        return 0
-
-    def _ignore(self, *_: Any) -> None:
-        return None
-
-    save = snapshot = model = average = log = log_timing = rewind = _ignore
-
-
-def dry_run(recipe: str | Path | Mapping[str, Any], overrides: Overrides = ()) -> DryRun:
-    """Read the data, build the model, time a few steps; nothing is written."""
-    made = Recipe.read(recipe, overrides)
-    start = load(made.start, device="cpu") if made.start else None
-    data = prepare(made, start.tokenizer if start else None)
-    net, config = _net(made, data.tokenizer, start)
-    nowhere: Any = _Nowhere()
-    trainer = Trainer(
-        net=net,
-        stream=stream(made, data),
-        config=made.train,
-        optim=made.optim,
-        seed=made.seed,
-        keeper=nowhere,
-        log=nowhere,
-        validate=lambda net, step: {},
-    )
-    times, tokens = [], 0
-    for step in range(1, 5):
-        began = time.perf_counter()
-        batches = trainer.micro_batches(step)
-        loss, _ = trainer.gradients(step, batches)
-        trainer.optimizer.zero_grad(set_to_none=True)
-        times.append(time.perf_counter() - began)
-        tokens = sum(b.target_tokens for b in batches)
-    seconds = sorted(times[1:])[1]
-    from .data.batches import padding
-
-    lengths, order = data.train.lengths, trainer.stream.order  # type: ignore[attr-defined]
-    return DryRun(
-        parameters=sum(p.numel() for p in net.parameters()),
-        report=data.report.to_dict(),
-        train_pairs=len(data.train),
-        dev_pairs=len(data.dev),
-        padding=padding(lengths, order.plan(0)),
-        step_seconds=seconds,
-        tokens_per_second=tokens / seconds,
-        estimated_seconds=seconds * made.train.steps,
-        memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        vocab_size=data.tokenizer.vocab_size,
-    )
-
-
-def evaluate(
-    model: Model,
-    data: str | Path | PairSource,
-    metrics: Sequence[str] = ("bleu", "chrf", "ter"),
-    *,
-    beam: int | None = None,
-    tokenize: str = "13a",
-    lowercase: bool = False,
-    source: str | int = 0,
-    target: str | int = 1,
-    batch_tokens: int = 4096,
-) -> dict[str, Any]:
-    """Translate a test file and score it: sacreBLEU with signatures, perplexity, quality by source length.
-
-    Raises DataError for a file without usable pairs, MissingError for one that is not there."""
-    if not isinstance(data, PairSource):
-        data = PairSource(path=str(data), source=source, target=target)
-    report = SkipReport()
-    pairs = list(read_pairs(data, report))
-    how = replace(model.decode, beam=model.decode.beam if beam is None else beam, nbest=1)
-    sources, refs = [p.source for p in pairs], [p.target for p in pairs]
-    began = time.perf_counter()
-    hyps = [a[0].text for a in model.answers(sources, how, batch_tokens)]
-    seconds = time.perf_counter() - began
-    corpus = encode(pairs, model.tokenizer, model.tokenizer, SkipReport())
-    nll, tokens = corpus_nll(model.net, corpus, model.tokenizer)
-    scores = measure.translation_scores(hyps, refs, tuple(metrics), tokenize, lowercase)
-    lengths = [len(model.tokenizer.encode(s).ids) for s in sources]
-    bins = (
-        measure.by_length(hyps, refs, lengths, tokenize=tokenize, lowercase=lowercase)
-        if len(pairs) > 20
-        else []
-    )
-    return {
-        "sentences": len(pairs),
-        "skipped": report.to_dict()["skipped"],
-        "seconds": seconds,
-        "decode": asdict(how),
-        "scores": {name: s.to_dict() for name, s in scores.items()},
-        "perplexity": measure.perplexity(nll, tokens),
-        "by_length": [asdict(b) for b in bins],
-        "samples": [asdict(r) for r in measure.sample_table(sources, refs, hyps, 5, 0)],
-        "hypotheses": hyps,
-    }
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """One line of `qkv runs`."""
-
-    folder: Path
-    name: str
-    state: str
-    step: int
-    of: int
-    best: float | None
-    metric: str
-    bytes: int
-    updated: float
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "folder": str(self.folder)}
-
-
-def runs(root: str | Path = "runs") -> list[RunInfo]:
-    """The runs under a folder, newest first; a folder that cannot be read is listed as damaged."""
-    if not Path(root).is_dir():
-        return []
-    found = []
-    for config in Path(root).glob("*/config.toml"):
-        folder = config.parent
-        size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-        try:
-            status = Status.read(folder)
-            metric = read_toml(config).get("train", {}).get("metric", "dev/loss")
-        except (StoreError, MissingError, DataError):
-            status, metric = None, ""
-        found.append(
-            RunInfo(
-                folder=folder,
-                name=folder.name,
-                state=_state(status),
-                step=status.step if status else 0,
-                of=status.of if status else 0,
-                best=status.best if status else None,
-                metric=metric,
-                bytes=size,
-                updated=config.stat().st_mtime if status is None else status.updated,
-            )
-        )
-    return sorted(found, key=lambda r: r.updated, reverse=True)
-
-
-def _state(status: Status | None) -> str:
-    """What status.json says, unless the process that wrote it is gone."""
-    if status is None:
-        return "unknown"
-    if status.state == "running":
-        try:
-            os.kill(status.pid, 0)
-        except ProcessLookupError:
-            return "killed"
-        except PermissionError:
-            pass
-    return status.state
-
-
-def slim(folder: str | Path) -> int:
-    """Delete what only a resume needs; returns the bytes freed.  Raises BusyError while the run is training."""
-    folder, freed = Path(folder), 0
-    if not (folder / "config.toml").is_file():
-        raise MissingError(f"no run at {folder}", fix="see: qkv runs", code="QKV-021")
-    with store.lock(folder):
-        for name in ("resume", "snapshots"):
-            path = folder / name
-            freed += sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
-            for part in sorted(path.glob("step-*")) if name == "snapshots" else [path]:
-                if part.is_dir():
-                    store.remove_folder(part)
-    return freed

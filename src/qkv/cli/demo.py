@@ -92,7 +92,7 @@ def _train(recipe: dict[str, Any], args: Args) -> "Run":
 
 
 def _score(model: "Model", path: str) -> dict[str, Any]:
-    from ..run import evaluate
+    from ..score import evaluate
 
     say(t(f"scoring {path} …", f"{path} 채점하는 중 …"))
     found = evaluate(model, path, ("bleu", "chrf"))

@@ -11,7 +11,8 @@ from .out import bold, duration, emit, here, one_line, result, say, size, table
 from .parse import Args
 
 if TYPE_CHECKING:
-    from ..run import DryRun, Run
+    from ..dry_run import DryRun
+    from ..run import Run
 
 
 # ---- init
@@ -76,7 +77,7 @@ def train(args: Args) -> None:
     recipe, root = _recipe(Path(args.recipe), args.root)
     say(t("reading the recipe and the data …", "설정과 데이터를 읽는 중 …"))
     if args.dry_run:
-        from ..run import dry_run
+        from ..dry_run import dry_run
 
         plan = dry_run(recipe, args.settings)
         emit(plan) if args.json else _show_plan(plan)
@@ -257,7 +258,7 @@ def runs(args: Args) -> None:
             )
         _slim(folders, args.json)
         return
-    from ..run import runs as all_runs
+    from ..runs import runs as all_runs
 
     found = all_runs(args.root)
     if args.json:
@@ -288,7 +289,7 @@ def runs(args: Args) -> None:
 
 
 def _slim(folders: list[str], json: bool) -> None:
-    from ..run import slim
+    from ..runs import slim
 
     if not folders:
         raise UsageError("RUN is missing", place="qkv runs slim", fix="qkv runs slim RUN …")

@@ -165,7 +165,7 @@ def evaluate(args: Args) -> None:
     """Score a model on a file of pairs.  Raises what `qkv.evaluate` raises."""
     model = open_model(args.run, "eval")
     from ..data.sources import PairSource
-    from ..run import evaluate as score
+    from ..score import evaluate as score
 
     two = bool(args.reference)
     pairs = PairSource(

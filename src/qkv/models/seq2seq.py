@@ -1,6 +1,5 @@
 """Reader -> memory -> writer -> head: any encoder with any decoder."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -119,10 +118,3 @@ class Translator(nn.Module):
         own = torch.rand(fed.shape, generator=rng) >= forcing
         own[:, 0] = False
         return torch.where(own.to(fed.device), guess, fed)
-
-
-def named_attention(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every `Attention` of a net by module path."""
-    from ..parts.attention import Attention
-
-    return ((n, m) for n, m in net.named_modules() if isinstance(m, Attention))

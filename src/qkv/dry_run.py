@@ -1,0 +1,89 @@
+"""What a training would be, from a few real steps and without writing anything."""
+
+import resource
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .data.batches import padding
+from .learn.loop import Trainer
+from .model import load
+from .recipe import Overrides, Recipe
+from .run import fresh_net, prepare, stream
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a training would be, from one real step."""
+
+    parameters: int
+    report: dict[str, Any]
+    train_pairs: int
+    dev_pairs: int
+    padding: float
+    step_seconds: float
+    tokens_per_second: float
+    estimated_seconds: float
+    memory_bytes: int
+    vocab_size: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class _Nowhere:
+    """A keeper and a log that keep nothing."""
+
+    def restore(self) -> None:
+        return None
+
+    def size(self) -> int:
+        return 0
+
+    def _ignore(self, *_: Any) -> None:
+        return None
+
+    save = snapshot = model = average = log = log_timing = rewind = _ignore
+
+
+def dry_run(recipe: str | Path | Mapping[str, Any], overrides: Overrides = ()) -> DryRun:
+    """Read the data, build the model, time a few steps; nothing is written."""
+    made = Recipe.read(recipe, overrides)
+    start = load(made.start, device="cpu") if made.start else None
+    data = prepare(made, start.tokenizer if start else None)
+    net, config = fresh_net(made, data.tokenizer, start)
+    nowhere: Any = _Nowhere()
+    trainer = Trainer(
+        net=net,
+        stream=stream(made, data),
+        config=made.train,
+        optim=made.optim,
+        seed=made.seed,
+        keeper=nowhere,
+        log=nowhere,
+        validate=lambda net, step: {},
+    )
+    times, tokens = [], 0
+    for step in range(1, 5):
+        began = time.perf_counter()
+        batches = trainer.micro_batches(step)
+        loss, _ = trainer.gradients(step, batches)
+        trainer.optimizer.zero_grad(set_to_none=True)
+        times.append(time.perf_counter() - began)
+        tokens = sum(b.target_tokens for b in batches)
+    seconds = sorted(times[1:])[1]
+    lengths, order = data.train.lengths, trainer.stream.order  # type: ignore[attr-defined]
+    return DryRun(
+        parameters=sum(p.numel() for p in net.parameters()),
+        report=data.report.to_dict(),
+        train_pairs=len(data.train),
+        dev_pairs=len(data.dev),
+        padding=padding(lengths, order.plan(0)),
+        step_seconds=seconds,
+        tokens_per_second=tokens / seconds,
+        estimated_seconds=seconds * made.train.steps,
+        memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        vocab_size=data.tokenizer.vocab_size,
+    )

@@ -1,0 +1,78 @@
+"""How good a model is: translations of a test file, scored."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .data.batches import fixed_batches
+from .data.report import SkipReport
+from .data.sources import PairSource, read_pairs
+from .data.stream import Corpus, collate, encode
+from .learn import measure
+from .learn.losses import token_loss
+from .model import Model
+from .text import Tokenizer
+
+
+@torch.inference_mode()
+def corpus_nll(net: Any, corpus: Corpus, tokenizer: Tokenizer) -> tuple[float, int]:
+    """Σ -log p over all target tokens (<eos> included) in nats, and their number."""
+    total, tokens = 0.0, 0
+    device = next(net.parameters()).device
+    for index in fixed_batches(corpus.lengths, 8192):
+        batch = collate(
+            index, corpus.source, corpus.target, pad_id=tokenizer.pad_id, eos_id=tokenizer.eos_id
+        )
+        made = token_loss(net.loss_inputs(batch.to(device)))
+        total, tokens = total + float(made.nll), tokens + made.tokens
+    return total, tokens
+
+
+def evaluate(
+    model: Model,
+    data: str | Path | PairSource,
+    metrics: Sequence[str] = ("bleu", "chrf", "ter"),
+    *,
+    beam: int | None = None,
+    tokenize: str = "13a",
+    lowercase: bool = False,
+    source: str | int = 0,
+    target: str | int = 1,
+    batch_tokens: int = 4096,
+) -> dict[str, Any]:
+    """Translate a test file and score it: sacreBLEU with signatures, perplexity, quality by source length.
+
+    Raises DataError for a file without usable pairs, MissingError for one that is not there."""
+    if not isinstance(data, PairSource):
+        data = PairSource(path=str(data), source=source, target=target)
+    report = SkipReport()
+    pairs = list(read_pairs(data, report))
+    how = replace(model.decode, beam=model.decode.beam if beam is None else beam, nbest=1)
+    sources, refs = [p.source for p in pairs], [p.target for p in pairs]
+    began = time.perf_counter()
+    hyps = [a[0].text for a in model.answers(sources, how, batch_tokens)]
+    seconds = time.perf_counter() - began
+    corpus = encode(pairs, model.tokenizer, model.tokenizer, SkipReport())
+    nll, tokens = corpus_nll(model.net, corpus, model.tokenizer)
+    scores = measure.translation_scores(hyps, refs, tuple(metrics), tokenize, lowercase)
+    lengths = [len(model.tokenizer.encode(s).ids) for s in sources]
+    bins = (
+        measure.by_length(hyps, refs, lengths, tokenize=tokenize, lowercase=lowercase)
+        if len(pairs) > 20
+        else []
+    )
+    return {
+        "sentences": len(pairs),
+        "skipped": report.to_dict()["skipped"],
+        "seconds": seconds,
+        "decode": asdict(how),
+        "scores": {name: s.to_dict() for name, s in scores.items()},
+        "perplexity": measure.perplexity(nll, tokens),
+        "by_length": [asdict(b) for b in bins],
+        "samples": [asdict(r) for r in measure.sample_table(sources, refs, hyps, 5, 0)],
+        "hypotheses": hyps,
+    }
