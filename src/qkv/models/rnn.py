@@ -149,10 +149,7 @@ class RnnWriter(nn.Module):
         if self.cross is None:
             return WriterState(hidden, None, None, memory.keep)
         feed = torch.zeros_like(first[0])
-        k, v = self.cross.keys(memory.states)
-        # once here, instead of in the fused kernel at every step
-        keys = (k.float(), v.float()) if k.dtype == torch.bfloat16 else (k, v)
-        return WriterState(hidden, feed, keys, memory.keep)
+        return WriterState(hidden, feed, self.cross.keys(memory.states), memory.keep)
 
     def step(self, x: States, state: WriterState) -> tuple[States, WriterState]:
         """One token per row: x (R, 1, C) -> (R, 1, C)."""

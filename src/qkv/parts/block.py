@@ -99,9 +99,20 @@ class BatchNorm(nn.Module):
         return y
 
 
+class RMSNorm(nn.Module):
+    """x / √(mean x² + ε) · g, Zhang & Sennrich 2019, eq. 4; g follows x into half precision."""
+
+    def __init__(self, d_model: int, eps: float) -> None:
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(d_model)), eps
+
+    def forward(self, x: States) -> States:
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+
+
 def make_norm(kind: Norm, d_model: int, eps: float, bias: bool) -> nn.Module:
     if kind == "rms":
-        return nn.RMSNorm(d_model, eps=eps)
+        return RMSNorm(d_model, eps)
     return BatchNorm(d_model, eps) if kind == "batch" else nn.LayerNorm(d_model, eps=eps, bias=bias)
 
 
