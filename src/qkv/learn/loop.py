@@ -324,11 +324,7 @@ class Trainer:
         step, weights = position.step, self.weights()
         with self.wearing(weights if self.shadow else {}):
             metrics = self.validate(self.net, step)
-        value = metrics[self.config.metric]
-        sign = -1 if self.config.low_is_best else 1
-        better = math.isfinite(value) and (
-            position.best is None or sign * value > sign * position.best
-        )
+        better = self.beats(metrics, position)
         self.log.log(step, metrics)
         self.keeper.snapshot(step, weights, metrics)
         self.keeper.model("last", weights, metrics)
@@ -336,25 +332,29 @@ class Trainer:
             self.keeper.model("best", weights, metrics)
         self.listen(Evaluated(step, metrics, better))
         if better:
-            return replace(position, best=value, since_best=0)
+            return replace(position, best=metrics[self.config.metric], since_best=0)
         return replace(position, since_best=position.since_best + 1)
 
-    def finish_average(self, position: Position, weights: Weights) -> Position:
-        """The mean of the last snapshots becomes `last`, and `best` where it is better."""
-        with self.wearing(weights):
-            metrics = self.validate(self.net, position.step)
+    def beats(self, metrics: dict[str, float], position: Position) -> bool:
+        """Finite, and strictly better than the best so far."""
         value, sign = metrics[self.config.metric], -1 if self.config.low_is_best else 1
-        better = math.isfinite(value) and (
+        return math.isfinite(value) and (
             position.best is None or sign * value > sign * position.best
         )
-        self.log.log(position.step, {f"average/{k}": v for k, v in metrics.items()})
+
+    def finish_average(self, position: Position, weights: Weights) -> Position:
+        """The mean of the last snapshots becomes `average`, and `best` where it is better."""
+        with self.wearing(weights):
+            metrics = self.validate(self.net, position.step)
+        better = self.beats(metrics, position)
+        named = {f"average/{k}": v for k, v in metrics.items()}
+        self.log.log(position.step, named)
         self.keeper.model("average", weights, metrics)
         if better:
             self.keeper.model("best", weights, metrics)
-        self.listen(
-            Evaluated(position.step, {f"average/{k}": v for k, v in metrics.items()}, better)
-        )
-        return replace(position, best=value) if better else position
+            position = replace(position, best=metrics[self.config.metric])
+        self.listen(Evaluated(position.step, named, better))
+        return position
 
     # -- saving and resuming ----------------------------------------------------------------------
 
