@@ -25,7 +25,7 @@ STEPS = {
             "dropout": 0.3,
         },
         "optim": {"lr": 2e-3, "warmup": 150, "schedule": "cosine", "clip": 1.0},
-        "train": {"steps": 400},
+        "train": {"steps": 1250},
     },
     "attention": {
         "model": {
@@ -37,7 +37,7 @@ STEPS = {
             "dropout": 0.3,
         },
         "optim": {"lr": 2e-3, "warmup": 150, "schedule": "cosine", "clip": 1.0},
-        "train": {"steps": 800},
+        "train": {"steps": 1250},
     },
     "transformer": {
         "model": {
@@ -50,7 +50,7 @@ STEPS = {
             "dropout": 0.2,
         },
         "optim": {"lr": 1e-3, "warmup": 300, "schedule": "cosine", "clip": 1.0},
-        "train": {"steps": 800},
+        "train": {"steps": 1250},
     },
 }
 
