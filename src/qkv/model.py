@@ -179,7 +179,7 @@ class Model:
     ) -> Any:
         """str -> Translation, list -> list; with nbest > 1 each answer is a list, best first.
 
-        The length penalty is the recipe's.  An answer does not depend on what it is batched with."""
+        The length penalty is the recipe's.  Tokens do not depend on what they are batched with; see docs/results.md for scores."""
         config = replace(self.decode, beam=max(beam, nbest), nbest=nbest)
         if max_new_tokens is not None:
             config = replace(config, max_new_tokens=max_new_tokens)
