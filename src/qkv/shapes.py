@@ -24,8 +24,11 @@ Logits = Annotated[Tensor, "B T V"]
 class Batch:
     """What a step of training or decoding sees: right-padded ids and who is real.
 
-    A source (B, S) with its keep, and where there is one a target (B, T), ending in <eos> and without a start
-    token: the model shifts it right itself, because families start differently (<bos>, <pad>).
+    A source (B, S) with its keep, and where there is one a target:
+    - of a sequence-to-sequence net, (B, T), ending in <eos> and without a start token: the net shifts it right itself,
+      because families start differently (<bos>, <pad>);
+    - of an encoder or decoder alone, (B, S), aligned with the source: the id to be predicted at each position, and
+      target_keep says where that counts (a masked token, the next token of an answer, a word's first piece).
     `index` says which examples of the corpus these rows are.
     """
 
@@ -34,6 +37,9 @@ class Batch:
     target: Tensor | None = None
     target_keep: Tensor | None = None
     index: Tensor | None = None
+    segment: Tensor | None = None  # (B, S) int64: which of two texts a token belongs to
+    group: Tensor | None = None  # (B, S) int64: packed documents; tokens see their own group only
+    label: Tensor | None = None  # one answer per row: class (B), value (B) float, or span (B, 2)
 
     def __len__(self) -> int:
         return self.source.shape[0]
