@@ -13,7 +13,7 @@ from qkv.look.record import record
 from qkv.parts import kernels
 from qkv.parts.attention import Attention, AttentionConfig, attend, weigh
 from qkv.parts.patterns import Allowed, Causal, Full, Window
-from qkv.parts.positions import alibi
+from qkv.parts.positions import Alibi
 
 PATTERNS = [Full(), Causal(), Window(2), Causal() & Window(1), Causal() | Window(1)]
 SCORES = ["scaled", "dot", "cosine", "general", "additive"]
@@ -32,7 +32,7 @@ def keep_of(*lengths, S=5):
 def test_fused_equals_the_definition_with_padding_and_empty_rows(pattern, biased):
     q, k, v = (heads(requires_grad=True) for _ in range(3))
     allowed = Allowed.of(pattern, keep_of(4, 0))
-    bias = alibi(2, torch.arange(5), 5).double() if biased else None
+    bias = Alibi().bias(2, torch.arange(5), 5).double() if biased else None
     fast = kernels.fused(q, k, v, allowed, bias=bias, scale=0.5)
     slow = kernels.dense(q, k, v, allowed, bias=bias, scale=0.5)
     assert_close(fast, slow, atol=1e-14, rtol=0)  # float64, five keys: a few ulp
@@ -53,7 +53,7 @@ def test_short_equals_the_definition_with_padding_and_empty_rows(pattern, biased
     if dtype == torch.float64:  # its mask is in float32, which holds 0 and -inf exactly
         bound = 1e-7 if biased else bound
     q, k, v = (heads(dtype=dtype, requires_grad=True) for _ in range(3))
-    bias = alibi(2, torch.arange(5), 5) if biased else None
+    bias = Alibi().bias(2, torch.arange(5), 5) if biased else None
     fast = kernels.short(q, k, v, allowed, bias=bias, scale=0.5)
     wide = [x.detach().double().requires_grad_() for x in (q, k, v)]
     slow = kernels.dense(*wide, allowed, bias=bias, scale=0.5)

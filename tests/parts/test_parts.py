@@ -11,8 +11,8 @@ from qkv.errors import ConfigError
 from qkv.parts.block import ACTIVATIONS, Stack, StackConfig
 from qkv.parts.cache import KV
 from qkv.parts.dropout import dropout, noise
-from qkv.parts.embed import Embed
-from qkv.parts.positions import alibi, rotate, sinusoid
+from qkv.parts.embed import Embed, EmbedConfig
+from qkv.parts.positions import Alibi, BucketBias, Buckets, Rotary, bucket, rotate, sinusoid
 from qkv.parts.recurrent import Recurrent, in_sixteens
 
 
@@ -27,15 +27,19 @@ def test_sinusoid_is_the_papers_equation():
 
 def test_rotary_scores_depend_on_distance_only():
     q, k = torch.randn(1, 1, 1, 8).double(), torch.randn(1, 1, 1, 8).double()
+
+    def turned(x, i):
+        return rotate(x, Rotary().turn(torch.tensor([i]), 8, x.dtype))
+
     at = [
-        (rotate(q, torch.tensor([i])) @ rotate(k, torch.tensor([j])).transpose(-1, -2)).item()
+        (turned(q, i) @ turned(k, j).transpose(-1, -2)).item()
         for i, j in ((3, 1), (10, 8), (102, 100))
     ]
     assert at[0] == pytest.approx(at[1], abs=1e-5) and at[0] == pytest.approx(at[2], abs=1e-4)
 
 
 def test_alibi_slopes_and_distances():
-    bias = alibi(8, torch.arange(3), 3)
+    bias = Alibi().bias(8, torch.arange(3), 3)
     assert bias.shape == (1, 8, 3, 3)
     assert_close(bias[0, 0], -0.5 * torch.tensor([[0.0, 1, 2], [1, 0, 1], [2, 1, 0]]))
     assert_close(bias[0, 7, 2, 0], torch.tensor(-2.0 / 256))
@@ -114,8 +118,12 @@ STACKS = [
     dict(),
     dict(norm_first=True, final_norm=True),
     dict(norm="rms", gated=True, activation="silu", bias=False),
-    dict(relative="rotary", causal=True),
-    dict(relative="alibi", causal=True, window=1),
+    dict(relative=Rotary(), causal=True),
+    dict(relative=Alibi(), causal=True, window=1),
+    dict(relative=Buckets(8, 16), causal=True, bias=False, norm="rms", scale=1.0),
+    dict(relative=Buckets(8, 16)),
+    dict(relative=Rotary(scaling="llama3", factor=8.0, original=16), d_head=4, qk_norm=True),
+    dict(causal=True, qkv_bias=True, out_bias=False, bias=False),
     dict(d_memory=4, n_kv_heads=1),
     *[dict(activation=a) for a in ACTIVATIONS],
 ]
@@ -161,7 +169,7 @@ def test_cache_grows_by_sixteen_and_keeps_what_it_holds():
 
 
 def test_long_texts_pass_the_sinusoid_table():
-    embed = Embed(5, 8).eval()
+    embed = Embed(EmbedConfig(vocab_size=5, d_model=8)).eval()
     ids = torch.zeros(1, 1100, dtype=torch.long)
     assert_close(embed(ids)[0, 1090] - embed.token.weight[0], sinusoid(1100, 8)[1090])
 

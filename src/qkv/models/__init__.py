@@ -6,12 +6,17 @@ from torch import nn
 
 from ..config import from_dict, to_dict
 from ..errors import ConfigError, did_you_mean
-from . import rnn, transformer
+from . import gpt2, rnn, transformer
 
-FAMILIES = {"rnn": rnn, "transformer": transformer}
+FAMILIES: dict[str, Any] = {
+    "rnn": rnn,
+    "transformer": transformer,
+    "gpt2": gpt2,
+}
 CONFIGS: dict[str, Any] = {
     "rnn": rnn.RnnConfig,
     "transformer": transformer.TransformerConfig,
+    "gpt2": gpt2.Gpt2Config,
 }
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..errors import WeightsError
 from ..shapes import Batch, Keep, Logits, States
@@ -20,16 +21,68 @@ class Memory:
     summary: Tensor  # (B, C): an RNN's last state; the mean of a Transformer's states
 
 
+Per = Literal["token", "row"]  # what N counts: the batch's real target tokens, or its rows
+
+
 @dataclass(frozen=True)
 class Predictions:
     """Everything a token loss needs, before the largest product of the step is computed.
 
-    logits (N, V) = states @ weight.T + bias, over the N real target tokens of the batch only."""
+    logits (N, V) = states @ weight.T + bias, over the N real target tokens of the batch only, or, with per = "row",
+    over its rows (a class of each text, whether one sentence follows another)."""
 
     states: Tensor  # (N, C)
     weight: Tensor  # (V, C)
     bias: Tensor | None  # (V)
     labels: Tensor  # (N) int64
+    per: Per = "token"
+    name: str = "token"
+
+
+@dataclass(frozen=True)
+class Values:
+    """Numbers to be near: Σ (predicted - label)²; one of each row (similarity of two texts, a rating)."""
+
+    predicted: Tensor  # (N)
+    labels: Tensor  # (N) float
+    per: Per = "row"
+    name: str = "value"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One of K given logits is right; -inf marks what cannot be chosen.  Several per row may stand one after another:
+    N is a whole multiple of the batch's rows."""
+
+    logits: Tensor  # (N, K)
+    labels: Tensor  # (N) int64
+    per: Per = "row"
+    name: str = "choice"
+
+    @classmethod
+    def spans(cls, first: Tensor, last: Tensor, keep: Keep, label: Tensor) -> Self:
+        """The ends of an answer, Devlin et al. 2019, section 4.2: scores (B, S) of being its first and last token.
+
+        keep (B, S): where an answer may begin or end; label (B, 2).  The loss is the mean over all 2B choices."""
+        logits = torch.cat([first, last]).masked_fill(~torch.cat([keep, keep]), -torch.inf)
+        return cls(logits, label.T.reshape(-1), name="span")
+
+    @classmethod
+    def pairs(
+        cls, a: Tensor, b: Tensor, temperature: float = 0.05, same: Tensor | None = None
+    ) -> Self:
+        """In-batch negatives: cos(a_i, b_j) / temperature, b_i is right (Gao et al. 2021, equation 1).
+
+        a, b (B, C).  same (B): rows with equal numbers say the same thing and are no negatives of each other."""
+        logits = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / temperature  # (B, B)
+        if same is not None:
+            equal = same[:, None] == same
+            equal.fill_diagonal_(False)
+            logits = logits.masked_fill(equal, -torch.inf)
+        return cls(logits, torch.arange(len(a), device=a.device), name="pair")
+
+
+Term = Predictions | Values | Choices
 
 
 class State(Protocol):

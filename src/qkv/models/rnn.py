@@ -6,6 +6,7 @@ next step (Bahdanau et al. 2015; Luong et al. 2015, sections 3.1 and 3.3).  With
 Transformer encoder instead."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from ..errors import ConfigError
 from ..parts.attention import Attention, AttentionConfig
 from ..parts.block import StackConfig
 from ..parts.dropout import Dropout
-from ..parts.embed import Embed
+from ..parts.embed import Embed, EmbedConfig
 from ..parts.patterns import Allowed, Full
 from ..parts.recurrent import RNN_ACTIVATIONS, Cell, CellKind, Hidden, Recurrent, in_sixteens
 from ..parts.scores import Score
@@ -208,15 +209,17 @@ def build(config: RnnConfig) -> Translator:
             )
         )
 
-    positions = "none" if config.encoder_heads is None else "sinusoid"
+    positions: Literal["sinusoid", "none"] = "none" if config.encoder_heads is None else "sinusoid"
 
-    def embed(positions: str) -> Embed:
+    def embed(positions: Literal["sinusoid", "none"]) -> Embed:
         return Embed(
-            config.vocab_size,
-            C,
-            positions=positions,  # type: ignore[arg-type]
-            scale=C**0.5,
-            dropout=config.dropout,
+            EmbedConfig(
+                vocab_size=config.vocab_size,
+                d_model=C,
+                positions=positions,
+                scale=C**0.5,
+                dropout=config.dropout,
+            )
         )
 
     ends = Ends(vocab_size=config.vocab_size, tie=config.tie, bias=True)

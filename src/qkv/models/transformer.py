@@ -9,13 +9,16 @@ from typing import Literal
 from torch import nn
 
 from ..errors import ConfigError
-from ..parts.block import Activation, Norm, Stack, StackConfig, StackState
-from ..parts.embed import Embed
+from ..parts.block import Activation, Stack, StackConfig, StackState
+from ..parts.embed import Embed, EmbedConfig
+from ..parts.norms import Norm
+from ..parts.positions import Alibi, Rotary
 from ..parts.recurrent import CellKind
 from ..shapes import Keep, States
 from .interface import Memory
 from .seq2seq import Ends, Tie, Translator
 
+RELATIVE: dict[str, Rotary | Alibi] = {"rotary": Rotary(), "alibi": Alibi()}
 SIZES = {
     "tiny": dict(encoder_layers=4, decoder_layers=4, d_model=128, n_heads=4, d_ff=256),
     "small": dict(encoder_layers=3, decoder_layers=3, d_model=256, n_heads=4, d_ff=1024),
@@ -71,16 +74,16 @@ class TransformerConfig:
             final_norm=self.norm_first,
             activation=self.activation,
             gated=self.gated,
-            relative=self.positions if self.positions in ("rotary", "alibi") else "none",
+            relative=RELATIVE.get(self.positions),
             dropout=self.dropout,
             attn_dropout=self.attn_dropout,
             ff_dropout=self.ff_dropout,
         )
 
-    def embed(self) -> Embed:
-        return Embed(
-            self.vocab_size,
-            self.d_model,
+    def embed(self) -> EmbedConfig:
+        return EmbedConfig(
+            vocab_size=self.vocab_size,
+            d_model=self.d_model,
             positions=self.positions if self.positions in ("sinusoid", "learned") else "none",
             max_positions=self.max_positions,
             scale=self.d_model**0.5,
@@ -135,7 +138,11 @@ def build(config: TransformerConfig) -> Translator:
         max_positions=config.max_positions if config.positions == "learned" else None,
     )
     net = Translator(
-        config.embed(), config.embed(), reader, TransformerWriter(config.stack(decoder=True)), ends
+        Embed(config.embed()),
+        Embed(config.embed()),
+        reader,
+        TransformerWriter(config.stack(decoder=True)),
+        ends,
     )
     for side in (net.encoder, net.decoder):
         if isinstance(side, (TransformerReader, TransformerWriter)):

@@ -10,6 +10,7 @@ from ..errors import ConfigError
 from ..shapes import Bias, Heads, Maps, States
 from . import kernels
 from .dropout import Dropout
+from .norms import RMSNorm
 from .patterns import Allowed
 from .scores import Additive, General, Score, unit
 
@@ -46,6 +47,8 @@ class AttentionConfig:
     d_head: int | None = None  # None: d_model / n_heads
     d_memory: int | None = None  # width of what is looked at; None: d_model
     bias: bool = True
+    out_bias: bool | None = None  # of the last product; None: as bias
+    qk_norm: float | None = None  # ε of an RMS norm on each head's q and k (Henry et al. 2020)
     score: Score = "scaled"
     scale: float | None = None  # None: D ** -0.5.  T5 and its kin: 1.0
     dropout: float = 0.0
@@ -86,25 +89,32 @@ class Attention(nn.Module):
         self.q = nn.Linear(C, H * D, bias=config.bias)
         self.k = nn.Linear(S, Hkv * D, bias=config.bias)
         self.v = nn.Linear(S, Hkv * D, bias=config.bias)
-        self.o = nn.Linear(H * D, C, bias=config.bias)
+        self.o = nn.Linear(
+            H * D, C, bias=config.bias if config.out_bias is None else config.out_bias
+        )
         self.n_heads, self.n_kv_heads, self.d_head, self.kind = H, Hkv, D, config.score
         plain = 1.0 if config.score in ("dot", "cosine") else D**-0.5
         self.scale = plain if config.scale is None else config.scale
         made = {"general": General, "additive": Additive}.get(config.score)
         self.score = None if made is None else made(H, D)
+        if config.qk_norm is not None:
+            self.q_norm, self.k_norm = RMSNorm(D, config.qk_norm), RMSNorm(D, config.qk_norm)
+        self.normed = config.qk_norm is not None
         self.sharpness = nn.Parameter(torch.tensor(D**0.5)) if config.score == "cosine" else None
         self.dropout = Dropout(config.dropout)
         self.probe: Probe | None = None
 
     def keys(self, memory: States) -> tuple[Heads, Heads]:
         """(B, S, C) -> k and v, each (B, Hkv, S, D)."""
-        k = self.k(memory).unflatten(-1, (self.n_kv_heads, -1)).transpose(1, 2)
+        k = self.k(memory).unflatten(-1, (self.n_kv_heads, -1))
         v = self.v(memory).unflatten(-1, (self.n_kv_heads, -1)).transpose(1, 2)
+        k = (self.k_norm(k) if self.normed else k).transpose(1, 2)
         return (unit(k) if self.kind == "cosine" else k), v
 
     def queries(self, x: States) -> Heads:
         """(B, T, C) -> q (B, H, T, D), changed so that the score is a dot product."""
-        q: Tensor = self.q(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        q: Tensor = self.q(x).unflatten(-1, (self.n_heads, -1))
+        q = (self.q_norm(q) if self.normed else q).transpose(1, 2)
         if self.sharpness is not None:
             return unit(q) * self.sharpness
         changed: Tensor = self.score(q) if isinstance(self.score, General) else q

@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from ..errors import ConfigError
 from ..shapes import Bias, Keep, States
 from .attention import Attention, AttentionConfig
-from .cache import KV, filled
+from .cache import CHUNK, KV, filled
 from .dropout import Dropout
-from .patterns import Allowed, Causal, Full, Pattern
-from .positions import alibi, rotate
+from .norms import Norm, make_norm
+from .patterns import Allowed, Causal, Full, Pattern, Window
+from .positions import Alibi, BucketBias, Buckets, Rotary, Turn, rotate
 
-Norm = Literal["layer", "rms", "batch"]
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -39,6 +39,7 @@ class StackConfig:
     d_memory: int | None = None  # width of an encoder to look back at; None: no cross attention
     causal: bool = False
     window: int | None = None  # look at most this far away
+    windows: tuple[int | None, ...] = ()  # each layer's own window (Mistral's kin, Longformer)
     norm: Norm = "layer"
     norm_eps: float = 1e-5
     norm_first: bool = (
@@ -48,8 +49,11 @@ class StackConfig:
     activation: Activation = "relu"
     gated: bool = False  # act(W x) * (U x), Shazeer 2020
     bias: bool = True
-    relative: Literal["none", "rotary", "alibi"] = "none"
-    scale: float | None = None
+    qkv_bias: bool | None = None  # None: as bias
+    out_bias: bool | None = None  # of attention's last product; None: as qkv_bias
+    qk_norm: bool = False  # an RMS norm on each head's q and k
+    relative: Rotary | Alibi | Buckets | None = None
+    scale: float | None = None  # None: D ** -0.5.  T5 and its kin: 1.0
     dropout: float = 0.0  # on what each sublayer adds
     attn_dropout: float = 0.0  # on attention weights
     ff_dropout: float = 0.0  # inside the feed-forward network
@@ -65,14 +69,26 @@ class StackConfig:
                 raise ConfigError(
                     f"{name} must be in [0, 1) (got {getattr(self, name)})", fix=f"try {name}=0.1"
                 )
+        if self.windows and len(self.windows) != self.n_layers:
+            raise ConfigError(
+                f"{len(self.windows)} windows for {self.n_layers} layers",
+                fix="give one window a layer, or one for all",
+                code="QKV-013",
+            )
+        if isinstance(self.relative, Rotary) and self.attention(None).head_width % 2:
+            raise ConfigError(
+                f"rotary positions turn pairs, heads are {self.attention(None).head_width} wide",
+                fix="give d_head, an even number",
+                code="QKV-013",
+            )
         self.attention(None)
 
     @property
-    def pattern(self) -> Pattern:
-        from .patterns import Window
-
+    def patterns(self) -> tuple[Pattern, ...]:
+        """One a layer."""
         base: Pattern = Causal() if self.causal else Full()
-        return base if self.window is None else base & Window(self.window)
+        windows = self.windows or (self.window,) * self.n_layers
+        return tuple(base if w is None else base & Window(w) for w in windows)
 
     def attention(self, d_memory: int | None) -> AttentionConfig:
         return AttentionConfig(
@@ -81,39 +97,12 @@ class StackConfig:
             n_kv_heads=self.n_kv_heads,
             d_head=self.d_head,
             d_memory=d_memory,
-            bias=self.bias,
+            bias=self.bias if self.qkv_bias is None else self.qkv_bias,
+            out_bias=self.out_bias,
+            qk_norm=self.norm_eps if self.qk_norm else None,
             scale=self.scale,
             dropout=self.attn_dropout,
         )
-
-
-class BatchNorm(nn.Module):
-    """Normalises each channel over the batch (Ioffe & Szegedy 2015): for comparison, padding is counted."""
-
-    def __init__(self, d_model: int, eps: float) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(d_model, eps=eps)
-
-    def forward(self, x: States) -> States:
-        y: Tensor = self.norm(x.flatten(0, 1)).view_as(x)
-        return y
-
-
-class RMSNorm(nn.Module):
-    """x / √(mean x² + ε) · g, Zhang & Sennrich 2019, eq. 4; g follows x into half precision."""
-
-    def __init__(self, d_model: int, eps: float) -> None:
-        super().__init__()
-        self.weight, self.eps = nn.Parameter(torch.ones(d_model)), eps
-
-    def forward(self, x: States) -> States:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
-
-
-def make_norm(kind: Norm, d_model: int, eps: float, bias: bool) -> nn.Module:
-    if kind == "rms":
-        return RMSNorm(d_model, eps)
-    return BatchNorm(d_model, eps) if kind == "batch" else nn.LayerNorm(d_model, eps=eps, bias=bias)
 
 
 class FeedForward(nn.Module):
@@ -140,8 +129,20 @@ class Sight:
 
     own: Allowed
     bias: Bias | None = None
-    turn: Tensor | None = None  # positions for rotary, where the family turns q and k
+    turn: Turn | None = None  # where the family turns q and k
     memory: Allowed | None = None
+
+
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Past:
+    """A cache, and where this pass writes: from `at` on, or each row at a place of its own."""
+
+    kv: KV
+    at: int
+    rows_at: Tensor | None = None
 
 
 class Block(nn.Module):
@@ -168,14 +169,14 @@ class Block(nn.Module):
         return x if self.norm_first else norm(x)
 
     def forward(
-        self, x: States, sight: Sight, *, past: "Past | None" = None, cross: "Pair | None" = None
+        self, x: States, sight: Sight, *, past: Past | None = None, cross: Pair | None = None
     ) -> tuple[States, KV | None]:
         """x (B, T, C) -> x (B, T, C), and the cache that now holds it, where `past` is given."""
         h = self.enter(x, self.attn_norm)
         q, (k, v) = self.attn.queries(h), self.attn.keys(h)
         if sight.turn is not None:
             q, k = rotate(q, sight.turn), rotate(k, sight.turn)
-        kv = None if past is None else past.kv.put(k, v, past.at)
+        kv = None if past is None else past.kv.put(k, v, past.at, past.rows_at)
         k, v = (k, v) if kv is None else (kv.k, kv.v)
         x = self.leave(x, self.attn(q, k, v, sight.own, bias=sight.bias), self.attn_norm)
         if cross is not None and sight.memory is not None:
@@ -186,30 +187,25 @@ class Block(nn.Module):
         return self.leave(x, self.ff(h), self.ff_norm), kv
 
 
-Pair = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class Past:
-    kv: KV
-    at: int
-
-
 @dataclass(frozen=True)
 class StackState:
     """The caches of a decoder: its own past, and a memory's keys and values, made once.
 
-    `owner` says which source a row decodes, so that reordering beams of one source leaves the memory alone."""
+    `owner` says which source a row decodes, so that reordering beams of one source leaves the memory alone.
+    `lengths` (R) where rows have seen different numbers of tokens (prompts); `length` is then the largest."""
 
     own: tuple[KV, ...]
     cross: tuple[Pair, ...]
     memory_keep: Keep | None
     owner: Tensor  # (R)
     length: int
+    lengths: Tensor | None = None
 
     def reorder(self, rows: Tensor) -> "StackState":
         owner = self.owner.index_select(0, rows)
-        moved = replace(self, own=tuple(kv.reorder(rows) for kv in self.own), owner=owner)
+        lengths = None if self.lengths is None else self.lengths.index_select(0, rows)
+        own = tuple(kv.reorder(rows) for kv in self.own)
+        moved = replace(self, own=own, owner=owner, lengths=lengths)
         if self.memory_keep is None or torch.equal(owner, self.owner):
             return moved
         cross = tuple((k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.cross)
@@ -227,15 +223,24 @@ class Stack(nn.Module):
             if config.final_norm
             else nn.Identity()
         )
-        self.config, self.pattern = config, config.pattern
+        self.config, self.patterns = config, config.patterns
+        relative = config.relative
+        if isinstance(relative, Buckets):
+            self.relative = BucketBias(relative, config.n_heads, causal=config.causal)
 
-    def sight(self, own: Allowed, memory: Allowed | None) -> Sight:
-        config = self.config
-        bias, n_keys = None, own.keep.shape[1]
-        if config.relative == "alibi":
-            bias = alibi(config.n_heads, own.positions, n_keys)
-        turn = own.positions if config.relative == "rotary" else None
-        return Sight(own, bias, turn, memory)
+    def sights(
+        self, own: Allowed, positions: Tensor, memory: Allowed | None, like: Tensor
+    ) -> list[Sight]:
+        """What each layer's tokens may look at; layers with one pattern share one."""
+        relative, n_keys, bias, turn = self.config.relative, own.keep.shape[1], None, None
+        if isinstance(relative, Alibi):
+            bias = relative.bias(self.config.n_heads, own.positions, n_keys)
+        elif isinstance(relative, Buckets):
+            bias = self.relative(own.positions, n_keys)
+        elif isinstance(relative, Rotary):
+            turn = relative.turn(positions, self.config.attention(None).head_width, like.dtype)
+        made = {p: Sight(replace(own, pattern=p), bias, turn, memory) for p in set(self.patterns)}
+        return [made[p] for p in self.patterns]
 
     def forward(
         self,
@@ -244,8 +249,12 @@ class Stack(nn.Module):
         *,
         memory: States | None = None,
         memory_keep: Keep | None = None,
+        positions: Tensor | None = None,
+        group: Tensor | None = None,
     ) -> States:
-        """x (B, T, C), keep (B, T); memory (B, S, C) and its keep where the stack has cross attention."""
+        """x (B, T, C), keep (B, T); memory (B, S, C) and its keep where the stack has cross attention.
+
+        positions (B, T) and group (B, T) where several documents share a row."""
         x = x.masked_fill(~keep[..., None], 0.0)  # so that padding holds nothing that could spread
         x = (
             x.to(torch.get_autocast_dtype(x.device.type))
@@ -255,40 +264,62 @@ class Stack(nn.Module):
         seen = None
         if memory_keep is not None:
             seen = Allowed.of(Full(), memory_keep, x.shape[1])
-        sight = self.sight(Allowed.of(self.pattern, keep), seen)
-        blocks: Sequence[Block] = list(self.blocks)  # type: ignore[arg-type]
-        for block in blocks:
+        own = Allowed.of(Full(), keep, group=group)
+        sights = self.sights(own, own.positions if positions is None else positions, seen, x)
+        for block, sight in zip(self.each, sights, strict=True):
             cross = None if memory is None else block.cross.keys(memory)
             x, _ = block(x, sight, cross=cross)
         y: Tensor = self.norm(x)
         return y
+
+    @property
+    def each(self) -> Sequence[Block]:
+        return list(self.blocks)  # type: ignore[arg-type]
 
     def start(
         self, rows: int, like: Tensor, memory: States | None, memory_keep: Keep | None
     ) -> StackState:
         """The state before the first token; `like` gives device and dtype."""
         D, H = self.config.attention(None).head_width, self.config.attention(None).kv_heads
-        blocks: Sequence[Block] = list(self.blocks)  # type: ignore[arg-type]
         return StackState(
-            own=tuple(KV.empty(like, rows, H, D) for _ in blocks),
-            cross=() if memory is None else tuple(b.cross.keys(memory) for b in blocks),
+            own=tuple(KV.empty(like, rows, H, D) for _ in self.each),
+            cross=() if memory is None else tuple(b.cross.keys(memory) for b in self.each),
             memory_keep=memory_keep,
             owner=torch.arange(rows, device=like.device),
             length=0,
         )
 
+    def prompt(self, x: States, keep: Keep, state: StackState) -> tuple[States, StackState]:
+        """The first tokens of every row in one pass: x (R, T, C), right-padded, on a state that has seen none."""
+        T, lengths = x.shape[1], keep.sum(1)
+        x, here = x.masked_fill(~keep[..., None], 0.0), torch.arange(T, device=x.device)
+        room = F.pad(keep, (0, max(CHUNK, -(-T // CHUNK) * CHUNK) - T))
+        y, own = self.advance(x, Allowed(Full(), room, here), state, Past(state.own[0], 0))
+        longest = int(lengths.max())
+        even = bool((lengths == longest).all())
+        return y, replace(state, own=own, length=longest, lengths=None if even else lengths)
+
     def step(self, x: States, state: StackState) -> tuple[States, StackState]:
         """One token per row: x (R, 1, C) -> its output (R, 1, C) and the state that has seen it."""
-        rows, at = x.shape[0], state.length
-        here = torch.full((1,), at, device=x.device)
-        own = Allowed(self.pattern, filled(at + 1, rows, x.device), here)
-        seen = None
+        at, lengths = state.length, state.lengths
+        more = None if lengths is None else lengths + 1
+        here = torch.full((1,), at, device=x.device) if lengths is None else lengths[:, None]
+        own = Allowed(Full(), filled(at + 1, x.shape[0], more, x.device), here)
+        y, kept = self.advance(x, own, state, Past(state.own[0], at, lengths))
+        return y, replace(state, own=kept, length=at + 1, lengths=more)
+
+    def advance(
+        self, x: States, own: Allowed, state: StackState, past: Past
+    ) -> tuple[States, tuple[KV, ...]]:
+        """x (R, T, C) through all blocks, each writing its own cache where `past` says."""
+        seen, kept = None, []
         if state.memory_keep is not None:
-            seen = Allowed(Full(), state.memory_keep, here)
-        sight, kept = self.sight(own, seen), []
-        for i, block in enumerate(self.blocks):
+            seen = Allowed.of(Full(), state.memory_keep, x.shape[1])
+        sights = self.sights(own, own.positions, seen, x)
+        for i, (block, sight) in enumerate(zip(self.each, sights, strict=True)):
             cross = state.cross[i] if state.cross else None
-            x, kv = block(x, sight, past=Past(state.own[i], at), cross=cross)
-            kept.append(kv)
+            x, kv = block(x, sight, past=replace(past, kv=state.own[i]), cross=cross)
+            if kv is not None:
+                kept.append(kv)
         y: Tensor = self.norm(x)
-        return y, replace(state, own=tuple(kept), length=at + 1)
+        return y, tuple(kept)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..shapes import Keep
+
 CHUNK = 16  # capacities are multiples of this: law 2, batch invariance
 
 
@@ -21,20 +23,31 @@ class KV:
     def empty(cls, like: Tensor, rows: int, n_heads: int, d_head: int) -> Self:
         return cls(*(like.new_zeros(rows, n_heads, CHUNK, d_head) for _ in range(2)))
 
-    def put(self, k: Tensor, v: Tensor, at: int) -> Self:
-        """Write one token per row, k and v (R, H, 1, D), at position `at`; grows when full."""
-        kv = self
-        if at >= self.k.shape[2]:
-            kv = replace(self, k=F.pad(self.k, (0, 0, 0, CHUNK)), v=F.pad(self.v, (0, 0, 0, CHUNK)))
-        kv.k[:, :, at : at + 1] = k
-        kv.v[:, :, at : at + 1] = v
+    def put(self, k: Tensor, v: Tensor, at: int, rows_at: Tensor | None = None) -> Self:
+        """Write k and v (R, H, T, D) from position `at` on; grows when full.
+
+        rows_at (R): each row writes its one token (T = 1) at a place of its own, none beyond `at`."""
+        kv, more = self, at + k.shape[2] - self.k.shape[2]
+        if more > 0:
+            grown = (0, 0, 0, -(-more // CHUNK) * CHUNK)
+            kv = replace(self, k=F.pad(self.k, grown), v=F.pad(self.v, grown))
+        if rows_at is None:
+            kv.k[:, :, at : at + k.shape[2]] = k
+            kv.v[:, :, at : at + k.shape[2]] = v
+        else:
+            rows = torch.arange(len(rows_at), device=rows_at.device)
+            kv.k[rows, :, rows_at] = k[:, :, 0]
+            kv.v[rows, :, rows_at] = v[:, :, 0]
         return kv
 
     def reorder(self, rows: Tensor) -> Self:
         return replace(self, k=self.k.index_select(0, rows), v=self.v.index_select(0, rows))
 
 
-def filled(length: int, rows: int, device: torch.device) -> Tensor:
-    """keep (R, capacity) for caches whose first `length` positions hold a token."""
+def filled(length: int, rows: int, lengths: Tensor | None, device: torch.device) -> Keep:
+    """keep (R, capacity) for caches whose first `length` positions hold a token; lengths (R): each row its own."""
     capacity = -(-length // CHUNK) * CHUNK
-    return (torch.arange(capacity, device=device) < length).expand(rows, capacity)
+    here = torch.arange(capacity, device=device)
+    if lengths is not None:
+        return here < lengths[:, None]
+    return (here < length).expand(rows, capacity)

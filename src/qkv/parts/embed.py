@@ -1,50 +1,87 @@
-"""ids -> vectors: token embedding, scale, absolute positions, dropout."""
+"""ids -> vectors: token embedding, scale, positions, segments, norm, dropout."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..shapes import Ids, States
 from .dropout import Dropout
+from .norms import Norm, make_norm
 from .positions import sinusoid
 
 TABLE = 1024  # rows of the sinusoid kept ready; longer texts compute theirs
 
 
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig:
+    vocab_size: int
+    d_model: int
+    positions: Literal["sinusoid", "halves", "learned", "none"] = "sinusoid"
+    max_positions: int = TABLE  # of learned ones
+    offset: int = 0  # rows of the learned table before that of position 0 (BART, RoBERTa: 2)
+    segments: int = 0  # kinds of text in one row, each with a vector of its own (BERT, BigBird)
+    scale: float = 1.0
+    norm: Norm | None = None  # on the sum (BERT, BART)
+    norm_eps: float = 1e-5
+    still: int | None = None  # an id whose vector is not learned (Marian, BART: padding)
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.max_positions < 1 or self.offset < 0 or self.segments < 0:
+            raise ConfigError(
+                f"max_positions {self.max_positions}, offset {self.offset}, segments {self.segments}",
+                fix="max_positions must be at least 1, the others at least 0",
+            )
+
+
 class Embed(nn.Module):
-    """x[b, t] = scale · token[ids[b, t]] + position[t]: (B, T) -> (B, T, C)."""
+    """x[b, t] = norm(scale · token[ids[b, t]] + position[t] + segment[b, t]): (B, T) -> (B, T, C)."""
 
-    def __init__(
-        self,
-        vocab_size: int,
-        d_model: int,
-        *,
-        positions: Literal["sinusoid", "learned", "none"] = "sinusoid",
-        max_positions: int = TABLE,
-        scale: float = 1.0,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, config: EmbedConfig) -> None:
         super().__init__()
-        self.token = nn.Embedding(vocab_size, d_model)
-        nn.init.normal_(self.token.weight, std=d_model**-0.5)
-        self.position = nn.Embedding(max_positions, d_model) if positions == "learned" else None
-        if self.position is not None:
-            nn.init.normal_(self.position.weight, std=d_model**-0.5)
-        wave = sinusoid(TABLE, d_model) if positions == "sinusoid" else None
+        V, C, learned = config.vocab_size, config.d_model, config.positions == "learned"
+        self.token = nn.Embedding(V, C, padding_idx=config.still)
+        nn.init.normal_(self.token.weight, std=C**-0.5)
+        self.position = nn.Embedding(config.max_positions + config.offset, C) if learned else None
+        self.segment = nn.Embedding(config.segments, C) if config.segments else None
+        for table in (self.position, self.segment):
+            if table is not None:
+                nn.init.normal_(table.weight, std=C**-0.5)
+        halves = config.positions == "halves"
+        wave = (
+            sinusoid(TABLE, C, halves=halves) if halves or config.positions == "sinusoid" else None
+        )
         self.register_buffer("wave", wave, persistent=False)
-        self.scale, self.drop = scale, Dropout(dropout)
+        self.norm = (
+            None if config.norm is None else make_norm(config.norm, C, config.norm_eps, True)
+        )
+        self.halves, self.offset, self.scale = halves, config.offset, config.scale
+        self.drop = Dropout(config.dropout)
 
-    def forward(self, ids: Ids, start: int = 0) -> States:
-        """`start` is the position of the first column."""
+    def forward(self, ids: Ids, at: int | Tensor = 0, segment: Tensor | None = None) -> States:
+        """`at`: the position of the first column, or (B, T) the position of every token.  segment (B, T), None: all 0."""
         x: Tensor = self.token(ids) * self.scale
-        end = start + ids.shape[1]
         if self.position is not None:
-            x = x + self.position(torch.arange(start, end, device=ids.device))
+            here = (
+                torch.arange(at, at + ids.shape[1], device=ids.device)
+                if isinstance(at, int)
+                else at
+            )
+            x = x + self.position(here + self.offset)
         elif self.wave is not None:
-            wave: Tensor = self.wave  # type: ignore[assignment]
-            if end > wave.shape[0]:
-                wave = sinusoid(end, wave.shape[1]).to(wave)
-            x = x + wave[start:end]
+            x = x + self.waves(at, ids.shape[1])
+        if self.segment is not None:
+            x = x + (self.segment.weight[0] if segment is None else self.segment(segment))
+        x = x if self.norm is None else self.norm(x)
         dropped: Tensor = self.drop(x)
         return dropped
+
+    def waves(self, at: int | Tensor, T: int) -> Tensor:
+        wave: Tensor = self.wave  # type: ignore[assignment]
+        end = at + T if isinstance(at, int) else int(at.max()) + 1 if at.numel() else 0
+        if end > wave.shape[0]:
+            wave = sinusoid(end, wave.shape[1], halves=self.halves).to(wave)
+        return wave[at:end] if isinstance(at, int) else wave[at]

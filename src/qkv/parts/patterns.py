@@ -79,23 +79,29 @@ class Either(Pattern):
 class Allowed:
     """A pattern and the padding of a batch: the pairs (query, key) that may meet.
 
-    `positions` of the queries: (T) shared by all rows, or (B, T) when rows stand at different places."""
+    `positions` of the queries among the keys: (T) shared by all rows, or (B, T) when rows stand at different places.
+    `group` (B, S) where several documents share a row: a token sees those of its own only; then T = S."""
 
     pattern: Pattern
     keep: Keep  # (B, S)
     positions: Tensor  # (T) or (B, T) int64
+    group: Tensor | None = None  # (B, S) int64
 
     @classmethod
-    def of(cls, pattern: Pattern, keep: Keep, T: int | None = None) -> Self:
+    def of(
+        cls, pattern: Pattern, keep: Keep, T: int | None = None, group: Tensor | None = None
+    ) -> Self:
         """For queries at 0 … T-1; T defaults to the number of keys."""
         T = keep.shape[1] if T is None else T
-        return cls(pattern, keep, torch.arange(T, device=keep.device))
+        return cls(pattern, keep, torch.arange(T, device=keep.device), group)
 
     @cached_property
     def mask(self) -> Mask:
         i = self.positions if self.positions.dim() == 2 else self.positions[None]
         j = torch.arange(self.keep.shape[1], device=self.keep.device)
         pairs = self.pattern.allowed(i[:, :, None], j)  # (1 or B, T, S)
+        if self.group is not None:
+            pairs = pairs & (self.group[:, :, None] == self.group[:, None])
         return (pairs & self.keep[:, None]).unsqueeze(1)  # (B, 1, T, S)
 
     def dense(self) -> Mask:

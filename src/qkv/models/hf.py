@@ -1,0 +1,188 @@
+"""Published checkpoints: their config.json and tensor names, read and written without losing a bit.
+
+A family module that takes part has
+    HF             the model_type values it reads
+    PREFIX         what the base model's names begin with in files of a model with a head
+    from_hf(keys)  their configuration -> ours; every key is taken, expected, known to change nothing, or an error
+    to_hf(config)  the inverse
+    table(config)  their tensor names <-> ours"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from ..errors import ConfigError, WeightsError, did_you_mean
+from ..weights.table import Table
+
+# keys that say how a file was made, or how to use a model, and nothing about what it computes
+SILENT = frozenset(
+    "model_type architectures transformers_version torch_dtype dtype _name_or_path name_or_path "
+    "_num_labels num_labels id2label label2id problem_type task_specific_params finetuning_task "
+    "return_dict output_attentions output_hidden_states use_return_dict torchscript use_bfloat16 "
+    "use_cache gradient_checkpointing chunk_size_feed_forward tokenizer_class prefix "
+    "initializer_range initializer_factor init_std _attn_implementation attn_implementation "
+    "bos_token_id eos_token_id pad_token_id sep_token_id mask_token_id unk_token_id "
+    "decoder_start_token_id forced_bos_token_id forced_eos_token_id bad_words_ids suppress_tokens "
+    "max_length min_length num_beams num_beam_groups do_sample early_stopping temperature top_k "
+    "top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size diversity_penalty "
+    "encoder_no_repeat_ngram_size num_return_sequences output_scores return_dict_in_generate "
+    "exponential_decay_length_penalty begin_suppress_tokens remove_invalid_values "
+    "transformers_weights qkv".split()
+)
+MISSING: Any = object()
+
+
+class Keys:
+    """A config.json while it is read.  Each error names the key, its value, and what is known."""
+
+    def __init__(self, values: Mapping[str, Any], place: object = "") -> None:
+        self.values, self.place = values, place
+        self.used: set[str] = set()
+
+    def take(self, name: str, default: Any = MISSING) -> Any:
+        """The value of a key that changes the computation; null counts as absent.
+
+        A default of a number or a truth value fixes the type.  Raises ConfigError QKV-011, WeightsError QKV-055."""
+        self.used.add(name)
+        value = self.values.get(name)
+        if value is None:
+            if default is MISSING:
+                raise WeightsError(
+                    f"config.json has no {name!r}",
+                    place=self.place,
+                    fix="is the file complete, and of this model?",
+                    code="QKV-055",
+                )
+            return default
+        kind = int if default is MISSING else type(default)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if kind in (int, float, bool, str) and type(value) is not kind:
+            raise ConfigError(
+                f"{name} must be {kind.__name__} (got {value!r})",
+                place=self.place,
+                fix="correct config.json",
+                code="QKV-011",
+            )
+        return value
+
+    def one_of(self, name: str, choices: Mapping[str, str], default: str) -> str:
+        """Their word -> ours.  Raises ConfigError QKV-012."""
+        value = self.take(name, default)
+        if value not in choices:
+            raise ConfigError(
+                f"{name} = {value!r} is not computed here",
+                place=self.place,
+                fix=f"known: {', '.join(choices)}",
+                code="QKV-012",
+            )
+        return choices[value]
+
+    def expect(self, name: str, *known: Any) -> None:
+        """The key may be absent or null, or have one of these values: the only ones this family computes."""
+        self.used.add(name)
+        value = self.values.get(name)
+        if value is not None and value not in known:
+            raise ConfigError(
+                f"{name} = {value!r} is not computed here",
+                place=self.place,
+                fix=f"known: {', '.join(map(repr, known))}",
+                code="QKV-012",
+            )
+
+    def ignore(self, *names: str) -> None:
+        """Keys that change nothing of what is computed; the caller says why."""
+        self.used.update(names)
+
+    def architecture(self, known: Mapping[str, Any], default: str) -> Any:
+        """What `known` says of the first of `architectures`, or of the default where none is given."""
+        listed = self.values.get("architectures") or [default]
+        if not isinstance(listed, list) or listed[0] not in known:
+            raise WeightsError(
+                f"architectures = {listed!r} is not known",
+                place=self.place,
+                fix=did_you_mean(str(listed[0] if listed else ""), known),
+                code="QKV-055",
+            )
+        return known[listed[0]]
+
+    def labels(self, default: int = 2) -> tuple[str, ...]:
+        """The names of the classes, by id."""
+        names = self.values.get("id2label")
+        if not isinstance(names, dict):
+            n = self.take("num_labels", default)
+            return tuple(f"LABEL_{i}" for i in range(n))
+        try:
+            made = {int(i): str(name) for i, name in names.items()}
+            return tuple(made[i] for i in range(len(made)))
+        except (ValueError, KeyError):
+            raise ConfigError(
+                f"id2label must map 0 … n-1 to names (got {str(names)[:60]})",
+                place=self.place,
+                fix="correct config.json",
+                code="QKV-011",
+            ) from None
+
+    def token(self, name: str, default: int | None = None) -> int | None:
+        """A special id, or the first of several (generation may end at any of a list)."""
+        value = self.values.get(name, default)
+        return value[0] if isinstance(value, list) and value else value
+
+    def done(self) -> None:
+        """Raises ConfigError QKV-010 for a key nobody asked for: it may change what the model computes."""
+        for name in self.values:
+            if name not in self.used and name not in SILENT:
+                raise ConfigError(
+                    f"config.json has {name!r} = {str(self.values[name])[:60]}, which this family does not know",
+                    place=self.place,
+                    fix=did_you_mean(name, sorted(self.used)),
+                    code="QKV-010",
+                )
+
+
+class Family(Protocol):
+    HF: tuple[str, ...]
+    PREFIX: str
+
+    def from_hf(self, keys: Keys) -> Any: ...
+    def to_hf(self, config: Any) -> dict[str, Any]: ...
+    def table(self, config: Any) -> Table: ...
+
+
+def family(values: Mapping[str, Any], families: Iterable[Any], place: object = "") -> Any:
+    """The module that reads this model_type.  Raises WeightsError QKV-055."""
+    known = {kind: module for module in families for kind in getattr(module, "HF", ())}
+    kind = values.get("model_type")
+    if kind not in known:
+        raise WeightsError(
+            f"model_type {kind!r} is not known",
+            place=place,
+            fix=did_you_mean(str(kind), sorted(known)),
+            code="QKV-055",
+        )
+    return known[kind]
+
+
+def configured(module: Family, values: Mapping[str, Any], place: object = "") -> Any:
+    keys = Keys(values, place)
+    config = module.from_hf(keys)
+    keys.done()
+    return config
+
+
+def ours(module: Family, config: Any, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Their tensors under our names.  Files of a bare base model leave the prefix out: it is put back."""
+    prefix = module.PREFIX
+    if prefix and not any(name.startswith(prefix) for name in theirs):
+        theirs = {prefix + name: t for name, t in theirs.items()}
+    return module.table(config).forward(theirs)
+
+
+def theirs(module: Family, config: Any, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our tensors under their names; a model without a head is written as a bare base model."""
+    made = module.table(config).backward(ours)
+    prefix = module.PREFIX
+    if prefix and all(name.startswith(prefix) for name in made):
+        return {name.removeprefix(prefix): t for name, t in made.items()}
+    return made
