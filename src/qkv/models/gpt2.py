@@ -7,7 +7,7 @@ from torch import nn
 
 from ..parts.block import Activation, StackConfig
 from ..parts.embed import EmbedConfig
-from ..weights.table import Table, split, transpose
+from ..weights.table import Op, Table, split, transpose
 from .decoder import DecoderEnds, LanguageModel
 from .hf import Keys
 
@@ -157,7 +157,7 @@ def to_hf(config: Gpt2Config) -> dict[str, Any]:
 
 def table(config: Gpt2Config) -> Table:
     """Their products are (in, out), and q, k, v are one."""
-    rows = {
+    rows: dict[str, str | Op] = {
         "transformer.wte.weight": "embed.token.weight",
         "transformer.wpe.weight": "embed.position.weight",
         "transformer.ln_f.{p}": "decoder.norm.{p}",

@@ -127,7 +127,8 @@ class Keys:
     def token(self, name: str, default: int | None = None) -> int | None:
         """A special id, or the first of several (generation may end at any of a list)."""
         value = self.values.get(name, default)
-        return value[0] if isinstance(value, list) and value else value
+        value = value[0] if isinstance(value, list) and value else value
+        return value if isinstance(value, int) else None
 
     def done(self) -> None:
         """Raises ConfigError QKV-010 for a key nobody asked for: it may change what the model computes."""
@@ -180,9 +181,8 @@ def ours(module: Family, config: Any, theirs: Mapping[str, Tensor]) -> dict[str,
 
 
 def theirs(module: Family, config: Any, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our tensors under their names; a model without a head is written as a bare base model."""
+    """Our tensors under their names; a model without a head (head = "none") is written as a bare base model."""
     made = module.table(config).backward(ours)
-    prefix = module.PREFIX
-    if prefix and all(name.startswith(prefix) for name in made):
-        return {name.removeprefix(prefix): t for name, t in made.items()}
+    if getattr(config, "head", "") == "none":
+        return {name.removeprefix(module.PREFIX): t for name, t in made.items()}
     return made
