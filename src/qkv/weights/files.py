@@ -45,7 +45,12 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 # How to convert what is never opened here, on a machine where its content may run.
 TORCH = (
     "import torch; from safetensors.torch import save_file; x = torch.load('FILE', map_location='cpu', weights_only=True); "
-    "save_file({k: v.clone().contiguous() for k, v in x.get('state_dict', x).items()}, 'model.safetensors')"
+    "save_file({k: v.clone().contiguous() for k, v in x.get('state_dict', x).items()}, 'model.safetensors', {'format': 'pt'})"
+)
+TORCH_SHARDS = (
+    "import glob, torch; from safetensors.torch import save_file; x = {}; "
+    "[x.update(torch.load(f, map_location='cpu', weights_only=True)) for f in sorted(glob.glob('pytorch_model*.bin'))]; "
+    "save_file({k: v.clone().contiguous() for k, v in x.items()}, 'model.safetensors', {'format': 'pt'})"
 )
 NUMPY = "import numpy; from safetensors.numpy import save_file; save_file(dict(numpy.load('FILE', allow_pickle=False)), 'model.safetensors')"
 HDF5 = (
@@ -81,11 +86,33 @@ class Header:
     aliases: dict[str, str]  # further name -> the name it is stored under
     metadata: dict[str, str]
     start: int  # byte of the file where the tensors begin
+    stamp: tuple[int, ...] = ()  # which file this was the header of, and when it was changed last
+
+    @property
+    def order(self) -> list[str]:
+        """The stored names as they lie in the file."""
+        return sorted(self.slots, key=lambda name: self.slots[name].begin)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         own = {name: slot.shape for name, slot in self.slots.items()}
         return own | {name: own[stored] for name, stored in self.aliases.items()}
+
+
+@dataclass(frozen=True)
+class File:
+    """A safetensors file that is not written yet: an iterable of pieces, as `store.write_folder` takes it."""
+
+    tensors: Mapping[str, Tensor]
+    aliases: Mapping[str, str] | None = None  # None: looked for
+
+    def __iter__(self) -> Iterator[bytes]:
+        return tensor_chunks(self.tensors, aliases=self.aliases)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the tensors; the header adds about a hundred bytes for each."""
+        return sum(t.numel() * t.dtype.itemsize for t in self.tensors.values())
 
 
 # --- writing ------------------------------------------------------------------------------------
@@ -97,12 +124,17 @@ def tensor_bytes(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None 
 
 
 def tensor_chunks(
-    tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+    tensors: Mapping[str, Tensor],
+    metadata: dict[str, str] | None = None,
+    aliases: Mapping[str, str] | None = None,
 ) -> Iterator[bytes]:
     """The same file in pieces, for `store.write_folder`: no second copy of the model in memory.
 
-    Raises WeightsError QKV-050 for what the format cannot hold."""
-    stored, aliases = _once(tensors)
+    `aliases`: other names, and which of `tensors` each stands for; None: found by looking, the first in alphabetical
+    order is stored.  Raises WeightsError QKV-050 for what the format cannot hold."""
+    stored = tensors
+    if aliases is None:
+        stored, aliases = once({name: tensors[name] for name in sorted(tensors)})
     for name, tensor in stored.items():
         if not _is_name(name) or name == "__metadata__":
             raise WeightsError(f"{name[:80]!r} cannot be the name of a tensor", fix="rename it")
@@ -114,7 +146,7 @@ def tensor_chunks(
     notes = {"format": "pt", **(metadata or {})}
     notes.pop("aliases", None)  # those of the file this metadata came from
     if aliases:
-        notes["aliases"] = json.dumps(aliases, sort_keys=True)
+        notes["aliases"] = json.dumps(dict(aliases), sort_keys=True)
     head: dict[str, Any] = {"__metadata__": dict(sorted(notes.items()))}
     at = 0
     for name in order:
@@ -133,13 +165,12 @@ def tensor_chunks(
         yield _raw(stored[name].detach().cpu())
 
 
-def _once(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def once(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Each piece of memory once, under the first of its names; the others -> that name."""
     stored: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     seen: dict[Any, str] = {}
-    for name in sorted(tensors):
-        t = tensors[name]
+    for name, t in tensors.items():
         same: Any = name
         if t.layout == torch.strided and not t.is_meta and t.numel():
             same = (t.device, t.data_ptr(), t.dtype, tuple(t.shape), t.stride())
@@ -172,12 +203,30 @@ def read_tensors(
         header = _gate(f, path)
         if expected is not None:
             account(header.shapes, expected, path)
-        tensors: dict[str, Tensor] = {}
-        for name, slot in sorted(header.slots.items(), key=lambda item: item[1].begin):
-            tensors[name] = _read(f, header.start + slot.begin, slot, f"{path}: {name}")
-            if finite:
-                _check_finite(name, tensors[name], path)
+        tensors = {name: _one(f, path, header, name, finite) for name in header.order}
     return tensors | {name: tensors[stored] for name, stored in header.aliases.items()}
+
+
+def read_tensor(path: str | Path, header: Header, name: str, finite: bool = True) -> Tensor:
+    """One stored tensor of a file whose header was read before.  Raises as `read_tensors` does, and if the file changed."""
+    with _open(path) as f:
+        if _stamp(f) != header.stamp:
+            seen = "the file changed after its header was read"
+            raise WeightsError(seen, place=path, fix="load it again")
+        return _one(f, path, header, name, finite)
+
+
+def _one(f: BinaryIO, path: str | Path, header: Header, name: str, finite: bool) -> Tensor:
+    slot = header.slots[name]
+    tensor = _read(f, header.start + slot.begin, slot, f"{path}: {name}")
+    if finite:
+        _check_finite(name, tensor, path)
+    return tensor
+
+
+def _stamp(f: BinaryIO) -> tuple[int, ...]:
+    found = os.fstat(f.fileno())
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def read_header(path: str | Path) -> Header:
@@ -226,14 +275,18 @@ def _open(path: str | Path) -> BinaryIO:
 
 
 def _refused(path: Path, command: str) -> WeightsError:
-    plain = re.fullmatch(r"[A-Za-z0-9_.-]+", path.name)  # nothing a shell would read as its own
-    command = command.replace("FILE", path.name if plain else "FILE")
     return WeightsError(
         "only safetensors files are read: other formats can run code or hide it",
         place=path,
-        fix=f'convert it where that does no harm: python -c "{command}"',
+        fix=f"convert it where that does no harm: {in_a_shell(command, path.name)}",
         code="QKV-054",
     )
+
+
+def in_a_shell(command: str, name: str) -> str:
+    """One of the commands above for a file of this name, ready to paste."""
+    plain = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name)  # nothing a shell reads as its own
+    return f'python -c "{command.replace("FILE", name if plain else "FILE")}"'
 
 
 def _gate(f: BinaryIO, path: str | Path) -> Header:
@@ -272,7 +325,7 @@ def _gate(f: BinaryIO, path: str | Path) -> Header:
         at = slot.end
     if 8 + length + at != size:
         raise refuse(f"the tensors end at byte {8 + length + at:,}, the file at {size:,}")
-    return Header(slots, _aliases(metadata, slots, refuse), metadata, 8 + length)
+    return Header(slots, _aliases(metadata, slots, refuse), metadata, 8 + length, _stamp(f))
 
 
 def _claim(name: str, entry: Any) -> str:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,10 @@ MANIFEST, LOCK = "manifest.json", ".lock"
 LARGEST = 16 << 20  # bytes of a manifest
 LONGEST_NAME = 230  # bytes: file systems take 255, and `.trash-<16 hex digits>` must fit behind
 AGAIN = "copy the folder again, or use another checkpoint"
+
+# The two links that the Hugging Face cache makes: snapshots/<commit>/NAME -> its blob, and that -> one that repositories share.
+TO_BLOB = re.compile(r"\.\./\.\./(blobs/[0-9A-Za-z_-][0-9A-Za-z_.-]{0,200})")
+TO_SHARED = re.compile(r"\.\./\.\./(blobs/[0-9a-f]{2}/[0-9a-f]{64})")
 
 
 def check_name(name: str, place: object) -> None:
@@ -32,13 +37,16 @@ def check_name(name: str, place: object) -> None:
 
 
 def open_inside(folder: str | Path, name: str) -> io.BufferedReader:
-    """Open a regular file below a folder for reading, following no link.  Raises StoreError QKV-060."""
+    """Open a regular file below a folder for reading, following no link but those of the hub's cache.  Raises StoreError QKV-060."""
     parts = name.split("/")
     if not name or "\0" in name or {"", ".", ".."} & set(parts):
         raise StoreError(
             f"{name[:200]!r} is not a path inside the folder", place=folder, fix="name a file in it"
         )
     fd = -1
+    behind = _behind(Path(os.path.realpath(folder)), name)
+    if behind:
+        return open_inside(*behind)
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         for depth, part in enumerate(parts, 1):
@@ -58,6 +66,22 @@ def open_inside(folder: str | Path, name: str) -> io.BufferedReader:
         seen = {errno.ENOENT: "is missing", errno.ELOOP: "is a symbolic link"}.get(e.errno or 0)
         seen = seen or f"cannot be read: {e.strerror}"
         raise StoreError(seen, place=f"{folder}/{name}", fix=AGAIN) from e
+
+
+def _behind(folder: Path, name: str) -> tuple[Path, str] | None:
+    """The folder and name that a link of the hub's cache stands for; None for any other link, and for what is no link.
+
+    Only the two exact forms are known, so a link cannot point out of the cache; the blob itself may not be a further link."""
+    try:
+        target = os.readlink(folder / name)
+    except OSError:
+        return None
+    if "/" not in name and folder.parent.name == "snapshots" and (m := TO_BLOB.fullmatch(target)):
+        return folder.parent.parent, m[1]
+    blob = name.startswith("blobs/") and name.count("/") == 1
+    if blob and folder.name.startswith("models--") and (m := TO_SHARED.fullmatch(target)):
+        return folder.parent, m[1]
+    return None
 
 
 def to_bytes(files: Mapping[str, Mapping[str, Any]]) -> bytes:

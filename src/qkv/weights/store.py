@@ -215,7 +215,9 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 def _size(content: Content) -> int | None:
     if isinstance(content, Path):
         return content.stat().st_size if content.exists() else None
-    return len(content) if isinstance(content, bytes | bytearray | memoryview) else None
+    if isinstance(content, bytes | bytearray | memoryview):
+        return len(content)
+    return getattr(content, "nbytes", None)  # files.File knows beforehand
 
 
 def _chunks(content: Content) -> Iterator[bytes]:
