@@ -4,6 +4,7 @@ Step k (from 1) draws batches k·a … k·a+a-1 of the stream, drops out with no
 the rate of the updates applied so far: nothing random is remembered, so a resumed run is the uninterrupted one, bit for bit."""
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +18,9 @@ from ..errors import ConfigError, DivergedError, Interrupted, OutOfMemoryError, 
 from ..models.interface import set_state, state_of
 from ..parts.dropout import noise
 from ..shapes import Batch
-from .losses import token_loss
 from .optim import OptimConfig, adamw, gradient_norm, learning_rate
 from .speed import has_bf16, keep_freed_memory
+from .terms import Totals, term_loss, terms_of
 
 Weights = dict[str, Tensor]
 
@@ -76,7 +77,8 @@ class TrainConfig:
 
     @property
     def low_is_best(self) -> bool:
-        return self.metric in ("dev/loss", "dev/perplexity", "dev/ter")
+        low = ("dev/loss", "dev/perplexity", "dev/ter")
+        return self.metric in low or self.metric.startswith("dev/loss/")
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Step:
-    """What a log line shows.  loss and nll are nats per target token; eta is seconds."""
+    """What a log line shows.  loss and nll: nats per target token, or whatever the terms measure; eta: seconds."""
 
     step: int
     steps: int
@@ -161,6 +163,11 @@ class Log(Protocol):
 Validate = Callable[[nn.Module, int], dict[str, float]]
 
 
+def tokens_of(batch: Batch) -> int:
+    """What speed counts: target tokens, or those of the source where each row has one answer."""
+    return int(batch.keep.sum()) if batch.target_keep is None else batch.target_tokens
+
+
 @dataclass
 class Trainer:
     """net + stream + settings -> weights.  `fit` is the loop; the rest is what one step is made of."""
@@ -197,17 +204,26 @@ class Trainer:
         a = self.config.accumulate
         return [self.stream.batch((step - 1) * a + i).to(self.device) for i in range(a)]
 
-    def gradients(self, step: int, batches: list[Batch]) -> tuple[Tensor, Tensor]:
-        """Accumulate the gradient of the summed token losses over the global number of tokens (law 11)."""
-        total = sum(b.target_tokens for b in batches)
+    def gradients(
+        self, step: int, batches: list[Batch], parts: Weights | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Accumulate the gradient of each term's sum over its global count (law 11).
+
+        Returns the loss and its plain part; where there are several terms, `parts` receives that of each by name."""
         loss, nll = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        totals = Totals(batches)
         for i, batch in enumerate(batches):
             rng = torch.Generator().manual_seed((self.seed << 40) ^ (step << 8) ^ i)
             with noise(self.seed, step, i), self.precision():
-                p = self.loss_inputs(batch, forcing=self.config.forcing, rng=rng)
-                made = token_loss(p, self.config.smoothing)
-            (made.smoothed / total).backward()  # type: ignore[no-untyped-call]
-            loss, nll = loss + made.smoothed.detach() / total, nll + made.nll / total
+                terms = terms_of(self.loss_inputs(batch, forcing=self.config.forcing, rng=rng))
+                made = [term_loss(term, self.config.smoothing) for term in terms]
+            counts = [totals.of(term, i) for term in terms]
+            shares = [m.smoothed / n for m, n in zip(made, counts, strict=True)]
+            functools.reduce(torch.add, shares).backward()  # type: ignore[no-untyped-call]
+            for term, m, n, share in zip(terms, made, counts, shares, strict=True):
+                loss, nll = loss + share.detach(), nll + m.nll / n
+                if parts is not None and len(terms) > 1:
+                    parts[term.name] = parts.get(term.name, torch.zeros_like(nll)) + m.nll / n
         return loss, nll
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
@@ -256,19 +272,21 @@ class Trainer:
         while position.step < self.config.steps and not early:
             step = position.step + 1
             batches = self.micro_batches(step)
+            parts: Weights = {}  # of the loss, where there are several
             with out_of_memory(self.config):
-                loss_t, nll_t = self.gradients(step, batches)
+                loss_t, nll_t = self.gradients(step, batches, parts)
             loss, nll = float(loss_t), float(nll_t)
             position, norm, lr = self.update(replace(position, step=step), loss)
-            seen += sum(b.target_tokens for b in batches)
+            tokens = sum(map(tokens_of, batches))
+            seen += tokens
             if step % self.config.log_every == 0 or not math.isfinite(loss + norm):
                 now = time.monotonic()
                 rate = seen / max(now - clock, 1e-9)
                 eta = (now - began) / (step - first) * (self.config.steps - step)
                 clock, seen = now, 0
-                tokens = sum(b.target_tokens for b in batches)
                 self.listen(Step(step, self.config.steps, loss, nll, lr, norm, tokens, rate, eta))
                 values = {"loss": loss, "nll": nll, "lr": lr, "grad_norm": norm, "tokens": tokens}
+                values |= {f"nll/{name}": float(part) for name, part in parts.items()}
                 self.log.log(step, {f"train/{k}": v for k, v in values.items()})
                 self.log.log_timing(step, {"tokens_per_second": rate})
             self.check_health(position, loss)

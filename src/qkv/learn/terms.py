@@ -1,0 +1,100 @@
+"""What a step minimises: a sum of terms, each divided by how many of its kind the whole step holds.
+
+    loss = Σ_t (Σ over micro-batches of the term's sum) / (Σ over micro-batches of its count)          law 11
+
+A count is known from the batch alone (`per`: real target tokens, or rows), so the first micro-batch's gradient is
+right before the last one is drawn."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import InternalError
+from ..models.interface import Choices, Per, Predictions, Term, Values
+from ..shapes import Batch
+from .losses import TokenLoss, token_loss
+
+
+def term_loss(term: Term, smoothing: float = 0.0) -> TokenLoss:
+    """The sum of a term, what is logged of it, and its count.  Smoothing concerns `Predictions` alone."""
+    if isinstance(term, Predictions):
+        return token_loss(term, smoothing)
+    made = square_loss(term) if isinstance(term, Values) else choice_loss(term)
+    return TokenLoss(made, made.detach(), term.labels.numel())
+
+
+def square_loss(v: Values) -> Tensor:
+    """Σ_n (x_n - y_n)², in float32 or float64."""
+    exact = torch.promote_types(v.predicted.dtype, torch.float32)
+    return (v.predicted.to(exact) - v.labels.to(exact)).square().sum()
+
+
+def choice_loss(c: Choices) -> Tensor:
+    """Σ_n -log softmax(z_n)[y_n], in float32 or float64; a logit of -inf has probability and gradient 0."""
+    exact = torch.promote_types(c.logits.dtype, torch.float32)
+    with torch.autocast(c.logits.device.type, enabled=False):
+        return F.cross_entropy(c.logits.to(exact), c.labels, reduction="sum")
+
+
+def terms_of(made: Any) -> tuple[Term, ...]:
+    """What `loss_inputs` gave, one term or several, as a tuple with one name each."""
+    terms: tuple[Term, ...] = made if isinstance(made, tuple) else (made,)
+    names = names_of(terms)
+    if len(set(names)) < len(names):
+        raise InternalError(f"two terms of a loss are called {names}", fix="give each a name")
+    return terms
+
+
+def names_of(terms: Sequence[Term]) -> list[str]:
+    return [t.name for t in terms]
+
+
+class Totals:
+    """How many labels a step has of each kind, from its batches alone."""
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        counts = [(b.target_tokens, len(b)) for b in batches]
+        self.counts: dict[Per, list[int]] = {
+            "token": [tokens for tokens, _ in counts],
+            "row": [rows for _, rows in counts],
+        }
+
+    def of(self, term: Term, i: int) -> int:
+        """The labels of a term in all batches, given it over batch i; 1 where there are none.
+
+        Raises InternalError where the term's own count is not what its `per` says."""
+        counts = self.counts[term.per]
+        return max(1, sum(counts) * _times(term, counts[i]))
+
+
+def _times(term: Term, expected: int) -> int:
+    """How many labels of a term stand for one token or row (two for the ends of a span)."""
+    n = term.labels.numel()
+    if n == expected:
+        return 1
+    if not expected or n % expected or not n or term.per == "token":
+        raise InternalError(
+            f"the term {term.name!r} has {n} labels where the batch has {expected} {term.per}s",
+            fix='per = "row" for one answer of a row, per = "token" for real target tokens',
+        )
+    return n // expected
+
+
+@torch.inference_mode()
+def mean_losses(net: Any, batches: Iterable[Batch]) -> dict[str, float]:
+    """The mean of every term over a whole set, by name, and "loss", their sum; no smoothing.
+
+    Of an empty set: {"loss": nan}."""
+    sums: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    device = next(net.parameters()).device
+    for batch in batches:
+        for term in terms_of(net.loss_inputs(batch.to(device))):
+            made = term_loss(term)
+            sums[term.name] = sums.get(term.name, 0.0) + float(made.nll)
+            counts[term.name] = counts.get(term.name, 0) + made.tokens
+    means = {name: sums[name] / max(1, counts[name]) for name in sums}
+    return {"loss": sum(means.values()) if means else float("nan")} | means
