@@ -93,4 +93,4 @@ def check_gradients(net: nn.Module, module: Any, config: Any, model: Any, rtol: 
 
 def largest(a: Tensor, b: Tensor, keep: Tensor) -> float:
     """max |a - b| over real tokens."""
-    return float((a - b)[keep].abs().max())
+    return float((a - b)[keep].detach().abs().max())
