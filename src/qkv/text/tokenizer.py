@@ -7,7 +7,7 @@ text and sub-word sampling are here, since they must be exact, seedable and the 
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -28,17 +28,19 @@ class Encoding:
 
     Offsets are worked out when first asked for: training never asks."""
 
-    __slots__ = ("ids", "_text", "_tokenizer", "_offsets")
+    __slots__ = ("ids", "_text", "_spans", "_offsets")
 
-    def __init__(self, ids: list[int], text: str, tokenizer: "Tokenizer") -> None:
+    def __init__(
+        self, ids: list[int], text: str, spans: Callable[[str], list[tuple[int, int]]]
+    ) -> None:
         self.ids = ids
-        self._text, self._tokenizer = text, tokenizer
+        self._text, self._spans = text, spans
         self._offsets: list[tuple[int, int]] | None = None
 
     @property
     def offsets(self) -> list[tuple[int, int]]:
         if self._offsets is None:
-            self._offsets = self._tokenizer._spans(self._text)
+            self._offsets = self._spans(self._text)
         return self._offsets
 
     def __len__(self) -> int:
@@ -95,7 +97,7 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
         ready = [prefix(fold(t, self.config), self.config) for t in texts]
         made = self._rust.encode_batch_fast(ready, add_special_tokens=False)
-        return [Encoding(e.ids, t, self) for e, t in zip(made, texts, strict=True)]
+        return [Encoding(e.ids, t, self._spans) for e, t in zip(made, texts, strict=True)]
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
         folded = fold(text, self.config)
