@@ -3,17 +3,17 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .checkpoints import load as load
     from .look.record import record as record
     from .model import Model as Model
     from .model import Translation as Translation
-    from .model import load as load
     from .run import Run as Run
     from .run import train as train
     from .score import evaluate as evaluate
 
 __version__ = "0.1.0"
 _HOME = {
-    "load": "model",
+    "load": "checkpoints",
     "Model": "model",
     "Translation": "model",
     "record": "look.record",

@@ -64,7 +64,7 @@ def examples(
     model: Model, n: int, seed: int = 0, longest: int = 24
 ) -> list[tuple[list[int], list[int]]]:
     """n random (source, target) id lists of many lengths, each ending in <eos>."""
-    rng, V, eos = random.Random(seed), model.tokenizer.vocab_size, model.tokenizer.eos_id
+    rng, V, eos = random.Random(seed), model.tokenizer.vocab_size, model.eos_id
 
     def row() -> list[int]:
         return [rng.randrange(min(4, V - 1), V) for _ in range(rng.randint(1, longest))] + [eos]
@@ -141,10 +141,10 @@ def neighbours_do_not_change_an_answer(model: Model) -> Law:
     sources = [s for s, _ in examples(model, 24, seed=1)]
     differing = compared = 0
     for config in (SearchConfig(max_new_tokens=12), SearchConfig(beam=4, max_new_tokens=12)):
-        ids, keep = pad(sources, model.tokenizer.pad_id, MULTIPLE)
+        ids, keep = pad(sources, model.pad_id, MULTIPLE)
         together = search(model.net, Batch(ids, keep).to(model.device), config)  # type: ignore[arg-type]
         for source, found in zip(sources, together, strict=True):
-            ids, keep = pad([source], model.tokenizer.pad_id, MULTIPLE)
+            ids, keep = pad([source], model.pad_id, MULTIPLE)
             alone = search(model.net, Batch(ids, keep).to(model.device), config)[0]  # type: ignore[arg-type]
             compared += 1
             differing += [(h.ids, h.token_scores) for h in alone] != [
@@ -162,7 +162,7 @@ def neighbours_do_not_change_an_answer(model: Model) -> Law:
 def padding_holds_nothing(model: Model) -> Law:
     """Law 2: whatever ids stand in the padding, the real logits have the same bits."""
     pairs = examples(model, 6, seed=2)
-    batch = batch_of(pairs, model.tokenizer.pad_id).to(model.device)
+    batch = batch_of(pairs, model.pad_id).to(model.device)
     rubbish = torch.full_like(batch.source, model.tokenizer.vocab_size - 1)
     other = replace(batch, source=torch.where(batch.keep, batch.source, rubbish))
     a, b = (model.net.logits(x)[batch.target_keep] for x in (batch, other))  # type: ignore[operator]
@@ -199,7 +199,7 @@ def steps_equal_one_pass(model: Model) -> Law:
 @torch.inference_mode()
 def beam_of_one_is_greedy(model: Model) -> Law:
     """Law 3: beam search with one beam gives greedy's answers, bit for bit."""
-    ids, keep = pad([s for s, _ in examples(model, 20, seed=3)], model.tokenizer.pad_id, MULTIPLE)
+    ids, keep = pad([s for s, _ in examples(model, 20, seed=3)], model.pad_id, MULTIPLE)
     batch, config = Batch(ids, keep).to(model.device), SearchConfig(max_new_tokens=12)
     net: Any = model.net
     greedy = search(net, batch, config)
@@ -234,7 +234,7 @@ def a_blind_row_gives_zeros(model: Model) -> Law:
 @torch.inference_mode()
 def recording_changes_nothing(model: Model) -> Law:
     """Law 5: recorded rows sum to 1 and the answer keeps its bits."""
-    batch = batch_of(examples(model, 4, seed=4), model.tokenizer.pad_id).to(model.device)
+    batch = batch_of(examples(model, 4, seed=4), model.pad_id).to(model.device)
     before = model.net.logits(batch)  # type: ignore[operator]
     with record(model) as maps:
         after = model.net.logits(batch)  # type: ignore[operator]

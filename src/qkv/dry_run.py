@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .checkpoints import load
 from .data.batches import padding
 from .learn.loop import Trainer
-from .model import load
 from .recipe import Overrides, Recipe
 from .run import fresh_net, prepare, stream
 

@@ -1,6 +1,5 @@
 """A net with its tokenizer and settings: what `qkv.load` gives and a person uses."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,18 +8,15 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-from .config import from_dict, read_json, to_dict
 from .decode.answer import Hypothesis, SearchConfig
 from .decode.engine import Engine
-from .errors import DataError, MissingError, StoreError, WeightsError, did_you_mean
-from .models import build, configure, describe, family_of
-from .models.interface import set_state, state_of
+from .errors import DataError, MissingError
+from .models import family_of
+from .models.seq2seq import Translator
 from .shapes import Batch, pad
-from .text import Tokenizer
+from .text import AnyTokenizer, Tokenizer
 from .weights import store
-from .weights.files import read_tensors, tensor_bytes
 
-FORMAT = 1
 MULTIPLE = 16  # sources are right-padded to this: law 2
 
 
@@ -75,13 +71,29 @@ class Model:
     def __init__(
         self,
         net: nn.Module,
-        tokenizer: Tokenizer,
+        tokenizer: AnyTokenizer | None,
         config: Any,
         decode: SearchConfig | None = None,
         folder: Path | None = None,
     ) -> None:
-        self.net, self.tokenizer, self.config = net.eval(), tokenizer, config
+        self.net, self._tokenizer, self.config = net.eval(), tokenizer, config
         self.decode, self.folder = decode or SearchConfig(), folder
+
+    @property
+    def tokenizer(self) -> AnyTokenizer:
+        """Raises MissingError QKV-021 where the model's folder had none: such a model knows ids only."""
+        if self._tokenizer is None:
+            raise MissingError(
+                "this model has no tokenizer",
+                place=self.folder or "",
+                fix="put its tokenizer.json, vocab.txt or .spm files into its folder",
+                code="QKV-021",
+            )
+        return self._tokenizer
+
+    @property
+    def has_tokenizer(self) -> bool:
+        return self._tokenizer is not None
 
     @property
     def family(self) -> str:
@@ -91,50 +103,76 @@ class Model:
     def device(self) -> torch.device:
         return next(self.net.parameters()).device
 
+    @property
+    def pad_id(self) -> int:
+        return int(self.net.pad_id)  # type: ignore[arg-type]
+
+    @property
+    def eos_id(self) -> int:
+        return int(self.net.eos_id)  # type: ignore[arg-type]
+
     def __repr__(self) -> str:
         n = sum(p.numel() for p in self.net.parameters())
-        return f"Model({self.family}, {n / 1e6:.1f} M parameters, {self.tokenizer.vocab_size:,} pieces)"
+        return (
+            f"Model({self.family}, {n / 1e6:.1f} M parameters, {self.config.vocab_size:,} pieces)"
+        )
 
     # -- numbers ----------------------------------------------------------------------------------
 
     def ids(self, text: str) -> list[int]:
-        """A source as the net reads it, <eos> included."""
-        return [*self.tokenizer.encode(text).ids, self.tokenizer.eos_id]
+        """A text as the net reads it, with the special tokens of its family around it."""
+        tok = self.tokenizer
+        if not isinstance(tok, Tokenizer):
+            return tok.frame(tok.encode(text).ids)[0]
+        ends = [tok.eos_id] if isinstance(self.net, Translator) else []
+        return [*tok.encode(text).ids, *ends]
 
     @torch.inference_mode()
     def logits(
         self, ids: Tensor, keep: Tensor | None = None, target: Tensor | None = None
     ) -> Tensor:
-        """Teacher-forced logits (B, T, V): ids (B, S), keep (B, S) bool, target (B, T) ending in <eos>.
+        """The logits of the head: (B, T, V) after each token, (B, classes), …; ids (B, S), keep (B, S) bool.
 
-        Raises DataError for ids outside the vocabulary or a missing target."""
-        if target is None:
+        An encoder-decoder is teacher-forced with target (B, T), ending in <eos>.
+        Raises DataError for ids outside the vocabulary, a missing target, shapes or types that do not fit."""
+        writes = isinstance(self.net, Translator)
+        if writes and target is None:
             raise DataError(
-                "logits of a translation model need target=", fix="pass target ids (B, T)"
+                "logits of an encoder-decoder need target=", fix="pass target ids (B, T)"
             )
-        V = self.tokenizer.vocab_size
-        for name, x in (("ids", ids), ("target", target)):
-            if x.numel() and not (0 <= int(x.min()) and int(x.max()) < V):
-                raise DataError(
-                    f"{name} hold {int(x.min())} … {int(x.max())}, the vocabulary has {V}",
-                    fix="encode the text with this model's tokenizer",
-                    code="QKV-041",
-                )
-            if x.dim() != 2 or x.is_floating_point() or len(x) != len(ids):
-                raise DataError(
-                    f"{name} of shape {tuple(x.shape)}, {x.dtype}",
-                    fix="give whole numbers, ids (B, S) and target (B, T)",
-                )
-        keep = ids != self.tokenizer.pad_id if keep is None else keep
+        given = {"ids": ids} | ({} if target is None else {"target": target})
+        for name, x in given.items():
+            self._check_ids(name, x, len(ids))
+        keep = self._real(ids) if keep is None else keep
         if keep.shape != ids.shape or keep.dtype != torch.bool:
             raise DataError(
                 f"keep of shape {tuple(keep.shape)}, {keep.dtype}",
                 fix=f"give booleans of the ids' shape {tuple(ids.shape)}",
             )
-        target_keep = target != self.tokenizer.pad_id
-        batch = Batch(ids, keep, target, target_keep).to(self.device)
-        logits: Tensor = self.net.logits(batch)  # type: ignore[operator]
+        batch = Batch(ids, keep)
+        if target is not None:
+            batch = replace(batch, target=target, target_keep=self._real(target))
+        logits: Tensor = self.net.logits(batch.to(self.device))  # type: ignore[operator]
         return logits
+
+    def _check_ids(self, name: str, x: Tensor, rows: int) -> None:
+        V = self.config.vocab_size
+        if x.dim() != 2 or x.is_floating_point() or len(x) != rows:
+            raise DataError(
+                f"{name} of shape {tuple(x.shape)}, {x.dtype}",
+                fix="give whole numbers, ids (B, S) and target (B, T)",
+            )
+        if x.numel() and not (0 <= int(x.min()) and int(x.max()) < V):
+            raise DataError(
+                f"{name} hold {int(x.min())} … {int(x.max())}, the vocabulary has {V}",
+                fix="encode the text with this model's tokenizer",
+                code="QKV-041",
+            )
+
+    def _real(self, ids: Tensor) -> Tensor:
+        """(B, S) bool: up to the last id that is not padding (a text may hold the padding's id in its middle)."""
+        real = ids != self.pad_id
+        return real.flip(1).cummax(1).values.flip(1)
 
     @torch.inference_mode()
     def embed(self, texts: str | Sequence[str]) -> Tensor:
@@ -142,7 +180,7 @@ class Model:
         rows = [self.ids(s) for s in ([texts] if isinstance(texts, str) else texts)]
         made = []
         for at in range(0, len(rows), 64):
-            ids, keep = pad(rows[at : at + 64], self.tokenizer.pad_id, MULTIPLE)
+            ids, keep = pad(rows[at : at + 64], self.pad_id, MULTIPLE)
             memory = self.net.encode(Batch(ids, keep).to(self.device))  # type: ignore[operator]
             real = memory.keep[..., None].to(memory.states.dtype)
             made.append((memory.states * real).sum(1) / real.sum(1))
@@ -238,9 +276,9 @@ class Model:
         from .look.record import record
 
         source = self.ids(translation.source)
-        target = [*translation.ids, self.tokenizer.eos_id]
-        ids, keep = pad([source], self.tokenizer.pad_id, MULTIPLE)
-        out, out_keep = pad([target], self.tokenizer.pad_id, MULTIPLE)
+        target = [*translation.ids, self.eos_id]
+        ids, keep = pad([source], self.pad_id, MULTIPLE)
+        out, out_keep = pad([target], self.pad_id, MULTIPLE)
         with torch.inference_mode(), record(self.net) as maps:
             self.net.logits(Batch(ids, keep, out, out_keep).to(self.device))  # type: ignore[operator]
         sizes = {"cross": (len(target), len(source)), "encoder": (len(source),) * 2}
@@ -267,91 +305,12 @@ class Model:
 
     # -- files ------------------------------------------------------------------------------------
 
-    def files(
-        self, weights: Mapping[str, Tensor] | None = None, card: str = ""
-    ) -> dict[str, bytes]:
+    def files(self, weights: Mapping[str, Tensor] | None = None, card: str = "") -> dict[str, Any]:
         """The content of a model folder."""
-        config = {
-            "format_version": FORMAT,
-            "model_type": f"qkv-{self.family}",
-            "model": describe(self.config),
-            "decode": to_dict(self.decode),
-        }
-        return {
-            "config.json": (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode(),
-            "model.safetensors": tensor_bytes(state_of(self.net) if weights is None else weights),
-            "README.md": (card or f"# {self!r}\n").encode(),
-            **self.tokenizer.files(),
-        }
+        from .checkpoints import files
+
+        return files(self, weights, card)
 
     def save(self, folder: str | Path) -> None:
+        """Write a model folder: one that transformers loads, where it has the family."""
         store.write_folder(Path(folder), self.files())
-
-
-def load(source: str | Path, device: str = "auto", dtype: torch.dtype | None = None) -> Model:
-    """A run folder (its best), or a model folder -> Model.
-
-    Raises MissingError QKV-021, StoreError for damaged files, WeightsError for tensors that do not fit."""
-    folder = find(Path(source))
-    if (folder / store.MANIFEST).is_file():
-        store.verify(folder)
-    path = folder / "config.json"
-    values = read_json(path)
-    if not isinstance(values, dict) or "model" not in values or "format_version" not in values:
-        raise WeightsError(
-            "not a qkv model: config.json has no 'model'",
-            place=path,
-            fix="give a folder qkv wrote",
-            code="QKV-055",
-        )
-    version, known = values["format_version"], ("format_version", "model_type", "model", "decode")
-    if type(version) is int and version > FORMAT:
-        raise StoreError(
-            f"format {version}, this qkv reads up to {FORMAT}",
-            place=path,
-            fix="install a newer qkv",
-            code="QKV-063",
-        )
-    for key in values:
-        if key not in known:
-            raise WeightsError(
-                f"unknown key {key!r}", place=path, fix=did_you_mean(key, known), code="QKV-010"
-            )
-    if version != FORMAT or not isinstance(values["model"], dict):
-        raise WeightsError(
-            f"not a qkv model: format_version {version!r}, model {values['model']!r:.50}",
-            place=path,
-            fix="give a folder qkv wrote",
-            code="QKV-055",
-        )
-    config = configure(values["model"], place=path)
-    tokenizer = Tokenizer.load(folder)
-    if tokenizer.vocab_size > config.vocab_size:
-        raise WeightsError(
-            f"the tokenizer has {tokenizer.vocab_size} pieces, the model {config.vocab_size}",
-            place=folder,
-            fix="use the tokenizer the model was trained with",
-            code="QKV-041",
-        )
-    with torch.random.fork_rng(devices=[]):
-        net = build(config)
-    expected = {k: tuple(v.shape) for k, v in state_of(net).items()}
-    set_state(net, read_tensors(folder / "model.safetensors", expected), place=folder)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    decode = from_dict(SearchConfig, values.get("decode", {}), place=path, at="decode.")
-    return Model(net.to(device, dtype), tokenizer, config, decode, folder)
-
-
-def find(source: Path) -> Path:
-    """runs/X -> runs/X/best; a model folder -> itself."""
-    for folder in (source / "best", source / "last", source):
-        folder = store.recover(folder)
-        if (folder / "config.json").is_file():
-            return folder
-    if not source.exists():
-        near = ", ".join(str(p.parent) for p in sorted(Path("runs").glob("*/best"))[:5])
-        fix = f"known runs: {near}" if near else "train one: qkv demo"
-    else:
-        fix = "give a run folder or a model folder (with config.json)"
-    raise MissingError(f"no model at {source}", fix=fix, code="QKV-021")

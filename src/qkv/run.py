@@ -15,25 +15,26 @@ from typing import Any
 import numpy as np
 import torch
 
+from .checkpoints import load
 from .config import read_json, to_toml
 from .data.report import Pair, SkipReport
 from .data.sources import read_pairs
 from .data.stream import Corpus, Stream, encode, sampler
 from .data.watch import check_unchanged, fingerprints, overlap
 from .decode.answer import SearchConfig
-from .errors import DataError
+from .errors import DataError, TokenizerError
 from .learn import measure
 from .learn.checkpoint import RunFolder
 from .learn.loop import Event, Header, Listen, Note, Step, Trainer
 from .learn.speed import has_bf16
 from .learn.track import Status, Tracker, plots, read_metrics
 from .messages import t
-from .model import Model, load
+from .model import Model
 from .models import build
 from .models.interface import set_state, state_of
 from .recipe import Overrides, Recipe
 from .score import corpus_nll
-from .text import Tokenizer
+from .text import AnyTokenizer, load_tokenizer
 from .text import train as train_tokenizer
 from .weights import store
 
@@ -65,13 +66,13 @@ class Data:
 
     train: Corpus
     dev: Corpus
-    tokenizer: Tokenizer
+    tokenizer: AnyTokenizer
     report: SkipReport
     dev_report: SkipReport
     leak: int  # pairs of dev that also occur in train
 
 
-def prepare(recipe: Recipe, tokenizer: Tokenizer | None = None) -> Data:
+def prepare(recipe: Recipe, tokenizer: AnyTokenizer | None = None) -> Data:
     """Read, split, learn the tokenizer where there is none, encode."""
     report, dev_report = SkipReport(), SkipReport()
     pairs = list(read_pairs(recipe.data.train, report))
@@ -234,7 +235,7 @@ def _data(recipe: Recipe, folder: Path) -> tuple[Data, Model | None]:
     start = load(recipe.start, device="cpu") if recipe.start else None
     if known.is_file():
         check_unchanged(read_json(known)["files"])
-        data = prepare(recipe, Tokenizer.load(folder / "tokenizer"))
+        data = prepare(recipe, load_tokenizer(folder / "tokenizer"))
     else:
         data = prepare(recipe, start.tokenizer if start else None)
         store.write_folder(folder / "tokenizer", data.tokenizer.files())
@@ -251,7 +252,7 @@ def _data(recipe: Recipe, folder: Path) -> tuple[Data, Model | None]:
     return data, start
 
 
-def fresh_net(recipe: Recipe, tokenizer: Tokenizer, start: Model | None) -> tuple[Any, Any]:
+def fresh_net(recipe: Recipe, tokenizer: AnyTokenizer, start: Model | None) -> tuple[Any, Any]:
     """The net a run begins with: fresh weights by the recipe's seed, or those of `from`."""
     config = start.config if start else recipe.model_config(tokenizer.vocab_size)
     with torch.random.fork_rng(devices=[]):
@@ -262,6 +263,16 @@ def fresh_net(recipe: Recipe, tokenizer: Tokenizer, start: Model | None) -> tupl
     return net, config
 
 
+def ends_texts(tokenizer: AnyTokenizer) -> int:
+    """The id that ends a text.  Raises TokenizerError where there is none."""
+    if tokenizer.eos_id is None:
+        raise TokenizerError(
+            "this tokenizer has no end-of-text token",
+            fix="name one as eos_token in tokenizer_config.json",
+        )
+    return tokenizer.eos_id
+
+
 def stream(recipe: Recipe, data: Data) -> Stream:
     alpha = recipe.text.sample_alpha
     tokenizer = data.tokenizer
@@ -269,8 +280,8 @@ def stream(recipe: Recipe, data: Data) -> Stream:
         data.train,
         recipe.train.batch_tokens,
         recipe.seed,
-        pad_id=tokenizer.pad_id,
-        eos_id=tokenizer.eos_id,
+        pad_id=tokenizer.pad_id or 0,  # padding is masked: any id will do
+        eos_id=ends_texts(tokenizer),
         resample=sampler(tokenizer, tokenizer, alpha) if alpha else None,
     )
 

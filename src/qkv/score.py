@@ -15,18 +15,16 @@ from .data.stream import Corpus, collate, encode
 from .learn import measure
 from .learn.losses import token_loss
 from .model import Model
-from .text import Tokenizer
+from .text import AnyTokenizer
 
 
 @torch.inference_mode()
-def corpus_nll(net: Any, corpus: Corpus, tokenizer: Tokenizer) -> tuple[float, int]:
+def corpus_nll(net: Any, corpus: Corpus, tokenizer: AnyTokenizer) -> tuple[float, int]:
     """Σ -log p over all target tokens (<eos> included) in nats, and their number."""
     total, tokens = 0.0, 0
     device = next(net.parameters()).device
     for index in fixed_batches(corpus.lengths, 8192):
-        batch = collate(
-            index, corpus.source, corpus.target, pad_id=tokenizer.pad_id, eos_id=tokenizer.eos_id
-        )
+        batch = collate(index, corpus.source, corpus.target, pad_id=net.pad_id, eos_id=net.eos_id)
         made = token_loss(net.loss_inputs(batch.to(device)))
         total, tokens = total + float(made.nll), tokens + made.tokens
     return total, tokens

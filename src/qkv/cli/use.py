@@ -26,7 +26,7 @@ def open_model(source: str | None, verb: str) -> "Model":
         there = sorted(Path("runs").glob("*/best"), key=lambda p: p.stat().st_mtime)
         fix = f"add --model {there[-1].parent}" if there else "make one first: qkv demo"
         raise UsageError("--model is missing", place=f"qkv {verb}", fix=fix)
-    from ..model import load
+    from ..checkpoints import load
 
     return load(source)
 

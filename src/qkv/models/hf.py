@@ -172,12 +172,24 @@ def configured(module: Family, values: Mapping[str, Any], place: object = "") ->
     return config
 
 
+def full_names(module: Family, table: Table, stored: Iterable[str]) -> dict[str, str]:
+    """{name as the table has it: name in the file}.
+
+    Files of a bare base model leave the prefix out; of tied tensors a file may hold the second one only."""
+    names, prefix = list(stored), module.PREFIX
+    lacks = prefix and not any(name.startswith(prefix) for name in names)
+    full = {prefix + name if lacks else name: name for name in names}
+    for copy, first in table.tied.items():
+        if copy in full and first not in full:
+            full[first] = full.pop(copy)
+    return full
+
+
 def ours(module: Family, config: Any, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Their tensors under our names.  Files of a bare base model leave the prefix out: it is put back."""
-    prefix = module.PREFIX
-    if prefix and not any(name.startswith(prefix) for name in theirs):
-        theirs = {prefix + name: t for name, t in theirs.items()}
-    return module.table(config).forward(theirs)
+    """Their tensors under our names."""
+    table = module.table(config)
+    names = full_names(module, table, theirs)
+    return table.forward({full: theirs[name] for full, name in names.items()})
 
 
 def theirs(module: Family, config: Any, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:

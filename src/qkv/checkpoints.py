@@ -1,0 +1,178 @@
+"""A model in a folder: ours, or a published one.  `load` reads both, `files` is what `Model.save` writes.
+
+ours        config.json {format_version, model, decode}, tensors under our names; families the ecosystem has no place for
+published   config.json with a model_type, tensors under its publisher's names: what transformers reads and writes"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .config import from_dict, to_dict
+from .decode.answer import SearchConfig
+from .errors import MissingError, StoreError, WeightsError, did_you_mean
+from .model import Model
+from .models import FAMILIES, build, configure, describe, family_of, hf
+from .models.interface import set_state, state_of
+from .text import AnyTokenizer, load_tokenizer
+from .weights import store
+from .weights.files import File, account
+from .weights.folder import files as weight_files
+from .weights.folder import tensors
+from .weights.strict import CONFIG, generation, read_config, read_json
+
+FORMAT = 1
+Files = dict[str, bytes | File]
+KEYS = ("format_version", "model_type", "model", "decode")
+
+
+def load(source: str | Path, device: str = "auto", dtype: torch.dtype | None = None) -> Model:
+    """A run folder (its best), a model folder of ours or of transformers, or a hub id -> Model.
+
+    Raises MissingError QKV-021, StoreError for damaged files, WeightsError for tensors or settings that do not fit."""
+    folder = find(source)
+    if (folder / store.MANIFEST).is_file():
+        store.verify(folder)
+    values = read_json(folder, CONFIG)
+    own = isinstance(values, dict) and "model" in values and "format_version" in values
+    model = _ours(folder, values) if own else _published(folder)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.net.to(device, dtype)
+    return model
+
+
+def find(source: str | Path) -> Path:
+    """runs/X -> runs/X/best; a model folder -> itself; owner/name -> what the hub has under that name."""
+    path = Path(source)
+    for folder in (path / "best", path / "last", path):
+        folder = store.recover(folder)
+        if (folder / CONFIG).is_file():
+            return folder
+    if path.exists():
+        fix = "give a run folder or a model folder (with config.json)"
+        raise MissingError(f"no model at {source}", fix=fix, code="QKV-021")
+    from .weights import hub
+
+    local = path.parts[:1] == ("runs",) or Path(*path.parts[:1]).is_dir()  # a mistyped path
+    if isinstance(source, str) and not local and hub.split_id(source) is not None:
+        return hub.fetch(source)
+    near = ", ".join(str(p.parent) for p in sorted(Path("runs").glob("*/best"))[:5])
+    fix = f"known runs: {near}" if near else "train one: qkv demo"
+    raise MissingError(f"no model at {source}", fix=fix, code="QKV-021")
+
+
+def _ours(folder: Path, values: dict[str, Any]) -> Model:
+    path = folder / CONFIG
+    version = values["format_version"]
+    if type(version) is int and version > FORMAT:
+        raise StoreError(
+            f"format {version}, this qkv reads up to {FORMAT}",
+            place=path,
+            fix="install a newer qkv",
+            code="QKV-063",
+        )
+    for key in values:
+        if key not in KEYS:
+            raise WeightsError(
+                f"unknown key {key!r}", place=path, fix=did_you_mean(key, KEYS), code="QKV-010"
+            )
+    if version != FORMAT or not isinstance(values["model"], dict):
+        raise WeightsError(
+            f"not a qkv model: format_version {version!r}, model {values['model']!r:.50}",
+            place=path,
+            fix="give a folder qkv wrote",
+            code="QKV-055",
+        )
+    config = configure(values["model"], place=path)
+    tokenizer = load_tokenizer(folder)
+    fits(tokenizer, config, folder)
+    with torch.device("meta"):
+        shapes = {k: tuple(v.shape) for k, v in state_of(build(config)).items()}
+    net = _built(config)
+    set_state(net, tensors(folder, shapes).load(), place=folder)
+    decode = from_dict(SearchConfig, values.get("decode", {}), place=path, at="decode.")
+    return Model(net, tokenizer, config, decode, folder)
+
+
+def _published(folder: Path) -> Model:
+    values, place = read_config(folder), folder / CONFIG
+    module = hf.family(values, FAMILIES.values(), place)
+    config = hf.configured(module, values, place)
+    found, table = tensors(folder), module.table(config)
+    names = hf.full_names(module, table, found)
+    left = table.skipped(names).keys() | table.tied.keys()
+    with torch.device("meta"):  # names and shapes are compared before a tensor is read
+        wanted = table.backward(state_of(build(config)))
+    account(
+        {n: found.shapes[stored] for n, stored in names.items() if n not in left},
+        {n: tuple(t.shape) for n, t in wanted.items()},
+        folder,
+    )
+    theirs = {n: found[names[n]] for n in names if n in wanted or n in table.tied}
+    net = _built(config)
+    set_state(net, table.forward(theirs), place=folder)
+    tokenizer = load_tokenizer(folder)
+    if tokenizer is not None:
+        fits(tokenizer, config, folder)
+    return Model(net, tokenizer, config, _decode(values, folder), folder)
+
+
+def _built(config: Any) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        return build(config)
+
+
+def fits(tokenizer: AnyTokenizer, config: Any, place: object) -> None:
+    """Raises WeightsError QKV-041 where the tokenizer can give an id that the model has no vector for."""
+    if tokenizer.vocab_size > config.vocab_size:
+        raise WeightsError(
+            f"the tokenizer has {tokenizer.vocab_size} pieces, the model {config.vocab_size}",
+            place=place,
+            fix="use the tokenizer the model was trained with",
+            code="QKV-041",
+        )
+
+
+def _decode(values: Mapping[str, Any], folder: Path) -> SearchConfig:
+    """How to search: what qkv noted, else what the publisher did."""
+    noted = values.get("qkv")
+    place = folder / CONFIG
+    if isinstance(noted, dict):
+        return from_dict(SearchConfig, noted.get("decode", {}), place=place, at="qkv.decode.")
+    known = generation(folder)[0]
+    sampled = bool(known.get("do_sample"))
+    names = {"num_beams": "beam", "max_new_tokens": "max_new_tokens", "length_penalty": "alpha"}
+    if sampled:
+        names = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p"}
+    return SearchConfig(
+        **{ours: known[theirs] for theirs, ours in names.items() if theirs in known}
+    )
+
+
+def files(model: Model, weights: Mapping[str, Tensor] | None = None, card: str = "") -> Files:
+    """The content of a model folder: as transformers has it where it knows the family, else our own."""
+    held = state_of(model.net) if weights is None else weights
+    module = FAMILIES[family_of(model.config)]
+    text = {} if model.tokenizer is None else model.tokenizer.files()
+    common = {"README.md": (card or f"# {model!r}\n").encode()}
+    if hasattr(module, "HF"):
+        config = module.to_hf(model.config)
+        config["qkv"] = {"format_version": FORMAT, "decode": to_dict(model.decode)}
+        table = module.table(model.config)
+        made = weight_files(hf.theirs(module, model.config, held), tied=table.tied)
+        return {CONFIG: _json(config), **made, **common, **text}
+    config = {
+        "format_version": FORMAT,
+        "model_type": f"qkv-{model.family}",
+        "model": describe(model.config),
+        "decode": to_dict(model.decode),
+    }
+    return {CONFIG: _json(config), **weight_files(held), **common, **text}
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
