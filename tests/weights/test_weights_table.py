@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from qkv.errors import ConfigError, WeightsError
 from qkv.weights.files import tensor_bytes
-from qkv.weights.table import Table, fuse, split, transpose
+from qkv.weights.table import Table, flat, fuse, split, transpose
 
 GPT = Table(
     {
@@ -187,3 +187,41 @@ def test_a_row_that_cannot_be_read_both_ways_is_refused_at_birth(rows):
     with pytest.raises(ConfigError) as e:
         Table(rows)
     assert e.value.fix
+
+
+WAVES = torch.arange(6.0).view(3, 2).sin()
+MARIAN = Table(
+    {"wte.weight": "embed.weight", "final_logits_bias": flat("head.bias")},
+    absent={"final_logits_bias": (1, 3)},
+    known={"pos.weight": lambda: WAVES},
+)
+
+
+def test_a_row_of_theirs_is_a_vector_of_ours_and_back():
+    x = {"wte.weight": torch.randn(3, 2), "final_logits_bias": torch.randn(1, 3)}
+    made = MARIAN.forward(x)
+    assert made["head.bias"].shape == (3,)
+    back = MARIAN.backward(made)
+    assert back.keys() == x.keys() and all(torch.equal(back[n], x[n]) for n in x)
+    with pytest.raises(WeightsError) as e:
+        MARIAN.forward(x | {"final_logits_bias": torch.randn(2, 3)})
+    assert e.value.code == "QKV-052" and "final_logits_bias" in e.value.seen
+
+
+def test_what_old_files_leave_out_is_zero_in_their_type():
+    made = MARIAN.forward({"wte.weight": torch.randn(3, 2, dtype=torch.float16)})
+    assert torch.equal(made["head.bias"], torch.zeros(3, dtype=torch.float16))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_a_computed_table_must_be_the_files(dtype):
+    x = {"wte.weight": torch.randn(3, 2)}
+    assert MARIAN.forward(x | {"pos.weight": WAVES.to(dtype)}).keys() == {
+        "embed.weight",
+        "head.bias",
+    }
+    assert "pos.weight" in MARIAN.skipped(x | {"pos.weight": WAVES})
+    for wrong in (WAVES.to(dtype) + 0.02, WAVES[:2].to(dtype), WAVES.to(dtype) / 0):
+        with pytest.raises(WeightsError) as e:
+            MARIAN.forward(x | {"pos.weight": wrong})
+        assert e.value.code == "QKV-051" and "pos.weight" in e.value.seen

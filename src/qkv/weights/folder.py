@@ -7,7 +7,7 @@ files(tensors)      the files of such a folder, for `store.write_folder`
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -78,6 +78,16 @@ class Tensors(Mapping[str, Tensor]):
     def dtypes(self) -> dict[str, torch.dtype]:
         """As they are stored; nothing is converted."""
         return {n: DTYPES[self.headers[p].slots[s].dtype] for n, (p, s) in self._at.items()}
+
+    def check_floating(self, names: Iterable[str]) -> None:
+        """What the model computes with must be floating point numbers, or copying would convert it silently.
+
+        Raises WeightsError QKV-050 naming tensor and file."""
+        kinds = self.dtypes
+        for name in names:
+            if not kinds[name].is_floating_point:
+                seen = f"{name} is stored as {kinds[name]}, and weights are floating point numbers"
+                raise WeightsError(seen, place=self._at[name][0], fix=AGAIN)
 
     @property
     def nbytes(self) -> int:

@@ -4,7 +4,7 @@ Bounded in size and depth, no NaN, no key twice, and nothing in it that names co
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def read_json(folder: str | Path, name: str, largest: int = MAX_CONFIG_BYTES) ->
             raise StoreError(seen, place=path, fix="copy the folder again") from e
     try:
         value = parse_json(raw.decode("utf-8-sig"))
-        _check_depth(value)
+        _check(value)
     except ValueError as e:
         seen = f"not strict JSON: {str(e)[:200]}"
         raise ConfigError(seen, place=path, fix="fetch the file again", code="QKV-014") from None
@@ -206,14 +206,19 @@ def _keys(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
             yield from _keys(inner, at)
 
 
-def _check_depth(value: Any) -> None:
+def _check(value: Any) -> None:
+    """Raises ValueError for what is nested too deeply, and for 1e999: JSON, and infinite."""
     level, depth = [value], 0
-    while level := [
-        inner
-        for v in level
-        if isinstance(v, dict | list)
-        for inner in (v.values() if isinstance(v, dict) else v)
-    ]:
-        depth += 1
+    while level:
+        if any(type(v) is float and not math.isfinite(v) for v in level):
+            raise ValueError("a number is too large")
         if depth > DEEPEST:
             raise ValueError(f"more than {DEEPEST} objects and lists inside each other")
+        level = [inner for v in level for inner in _inside(v)]
+        depth += 1
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

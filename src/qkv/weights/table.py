@@ -5,13 +5,15 @@ Table({"h.{i}.ln_1.{p}": "blocks.{i}.attn_norm.{p}",                            
        "h.{i}.attn.c_attn.{p}": split("blocks.{i}.attn.{q,k,v}.{p}", transposed=True),    one of theirs -> three of ours
        "layer.{i}.{query,key,value}.{p}": fuse("blocks.{i}.attn.qkv.{p}")},               three of theirs -> one of ours
       skip={"*.attn.bias": "causal mask stored as a buffer"},
-      tied={"lm_head.weight": "wte.weight"})
+      tied={"lm_head.weight": "wte.weight"},
+      absent={"final_logits_bias": (1, V)},                                              zeros where a file has none
+      known={"embed_positions.weight": lambda: sinusoid(n, C)})                          computed here; a file's must be equal
 `{i}` is any text without a dot, the same on both sides; `{q,k,v}` is each of these; `*` (in skip only) is anything.
 Every operation has an inverse, and a name that no row knows is an error on either side.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +22,8 @@ from torch import Tensor
 from qkv.errors import ConfigError, WeightsError
 
 Tensors = Mapping[str, Tensor]
+COMPUTED = "computed here, and equal"
+NEAR = {torch.float64: 1e-6, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,12 @@ class Op:
     axis: int = 0
     parts: tuple[int, ...] | None = None  # proportions of the pieces; None: all equal
     transposed: bool = False  # matrices only: a bias has nothing to transpose
+    flat: bool = False  # theirs is a matrix of one row, ours the vector
+
+
+def flat(ours: str) -> Op:
+    """Theirs is (1, n), ours (n)."""
+    return Op(ours, flat=True)
 
 
 def transpose(ours: str) -> Op:
@@ -69,18 +79,24 @@ class Table:
         rows: Mapping[str, str | Op],
         skip: Mapping[str, str] | Iterable[str] = (),
         tied: Mapping[str, str] | None = None,
+        absent: Mapping[str, tuple[int, ...]] | None = None,
+        known: Mapping[str, Callable[[], Tensor]] | None = None,
     ) -> None:
         self.rows = [
             _row(theirs, op if isinstance(op, Op) else Op(op)) for theirs, op in rows.items()
         ]
         self.skip = dict(skip) if isinstance(skip, Mapping) else dict.fromkeys(skip, "")
-        self.tied = dict(tied or {})
+        self.tied, self.absent, self.known = dict(tied or {}), dict(absent or {}), dict(known or {})
         self._skip = [(_pattern(name), reason) for name, reason in self.skip.items()]
 
     def forward(self, theirs: Tensors) -> dict[str, Tensor]:
         """Their tensors under our names.  Raises WeightsError QKV-051 (names), QKV-052 (sizes)."""
+        self._prove(theirs)
         left = set(self.skipped(theirs)) | self._copies(theirs)
         used = {name: t for name, t in theirs.items() if name not in left}
+        like = next((t for t in used.values() if t.is_floating_point()), torch.empty(0))
+        for name, shape in self.absent.items():
+            used.setdefault(name, like.new_zeros(shape))
         return _apply(used, [(r.theirs, r.ours, r.op) for r in self.rows], back=False)
 
     def backward(self, ours: Tensors) -> dict[str, Tensor]:
@@ -90,7 +106,22 @@ class Table:
     def skipped(self, theirs: Iterable[str]) -> dict[str, str]:
         """Which of their names are left out, and why."""
         found = ((n, [why for p, why in self._skip if p.fullmatch(n)]) for n in theirs)
-        return {name: reasons[0] for name, reasons in found if reasons}
+        made = {name: reasons[0] for name, reasons in found if reasons}
+        return made | dict.fromkeys(self.known.keys() & theirs, COMPUTED)
+
+    def _prove(self, theirs: Tensors) -> None:
+        """What a file has of a table that is computed here is that table, up to the rounding of its type."""
+        for name, make in self.known.items():
+            if name not in theirs:
+                continue
+            given, want = theirs[name], make()
+            near = NEAR.get(given.dtype, 0.0)
+            if given.shape != want.shape or not torch.allclose(
+                given.double(), want.double(), rtol=0, atol=near
+            ):
+                seen = f"{name} {tuple(given.shape)} is not the table that this family computes"
+                fix = "this checkpoint was changed, or belongs to another family"
+                raise WeightsError(seen, fix=fix, code="QKV-051")
 
     def _copies(self, theirs: Tensors) -> set[str]:
         """Second names of tied tensors, once they have proved to be equal."""
@@ -213,7 +244,7 @@ def _move(
 ) -> dict[str, Tensor]:
     targets = [_filled(name, wild) for name in fill]
     if len(names) == len(fill):  # one by one: a missing neighbour is another matter
-        return {targets[a]: _turn(source[name], op) for a, name in members.items()}
+        return {targets[a]: _one(source[name], op, name, back) for a, name in members.items()}
     wanted = [_filled(name, wild) for name in names]
     if absent := [name for a, name in enumerate(wanted) if a not in members]:
         seen = f"{len(absent)} of {len(wanted)} tensors missing, first: {absent[0]}"
@@ -231,6 +262,17 @@ def _move(
     if back:
         made = [_turn(t, op) for t in made]
     return dict(zip(targets, made, strict=True))
+
+
+def _one(tensor: Tensor, op: Op, name: str, back: bool) -> Tensor:
+    if not op.flat:
+        return _turn(tensor, op)
+    if back:
+        return tensor[None]
+    if tensor.dim() != 2 or len(tensor) != 1:
+        seen = f"{name} of {tuple(tensor.shape)} is not a matrix of one row"
+        raise WeightsError(seen, fix="is this a checkpoint of this family?", code="QKV-052")
+    return tensor[0]
 
 
 def _turn(tensor: Tensor, op: Op) -> Tensor:
