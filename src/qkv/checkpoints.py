@@ -107,12 +107,14 @@ def _published(folder: Path) -> Model:
     left = table.skipped(names).keys() | table.tied.keys()
     with torch.device("meta"):  # names and shapes are compared before a tensor is read
         wanted = table.backward(state_of(build(config)))
+    wanted = {n: t for n, t in wanted.items() if n in names or n not in table.absent}
     account(
         {n: found.shapes[stored] for n, stored in names.items() if n not in left},
         {n: tuple(t.shape) for n, t in wanted.items()},
         folder,
     )
-    theirs = {n: found[names[n]] for n in names if n in wanted or n in table.tied}
+    used = wanted.keys() | table.tied.keys() | table.known.keys()
+    theirs = {n: found[names[n]] for n in names if n in used}
     net = _built(config)
     set_state(net, table.forward(theirs), place=folder)
     tokenizer = load_tokenizer(folder)

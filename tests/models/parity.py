@@ -21,7 +21,7 @@ def reference(cls: Any, config: Any, seed: int = 0, dtype: torch.dtype = torch.f
     torch.manual_seed(seed)
     model = cls._from_config(config, attn_implementation="eager").to(dtype).eval()
     with torch.no_grad():
-        for p in model.parameters():
+        for p in (p for p in model.parameters() if p.requires_grad):  # sinusoids stay what they are
             p.add_(torch.randn_like(p) * 0.05)
         for name, b in model.named_buffers():
             if name.endswith("final_logits_bias"):
@@ -45,13 +45,18 @@ def converted(model: Any) -> tuple[Any, Any, nn.Module]:
     return module, config, net
 
 
-def rows(vocab: int, lengths: tuple[int, ...] = LENGTHS, seed: int = 1, low: int = 3) -> list[list[int]]:
+def rows(
+    vocab: int, lengths: tuple[int, ...] = LENGTHS, seed: int = 1, low: int = 3
+) -> list[list[int]]:
     g = torch.Generator().manual_seed(seed)
     return [torch.randint(low, vocab, (n,), generator=g).tolist() for n in lengths]
 
 
 def batch(
-    vocab: int, lengths: tuple[int, ...] = LENGTHS, target: tuple[int, ...] | None = None, pad_id: int = 0
+    vocab: int,
+    lengths: tuple[int, ...] = LENGTHS,
+    target: tuple[int, ...] | None = None,
+    pad_id: int = 0,
 ) -> Batch:
     ids, keep = pad(rows(vocab, lengths), pad_id)
     if target is None:
@@ -73,11 +78,15 @@ def check_round_trip(model: Any) -> None:
     assert again == config
 
 
-def check_gradients(net: nn.Module, module: Any, config: Any, model: Any, rtol: float = 1e-9) -> None:
+def check_gradients(
+    net: nn.Module, module: Any, config: Any, model: Any, rtol: float = 1e-9
+) -> None:
     """After a backward pass on both sides: every parameter's gradient, under their names.
 
     Where ours never was part of the graph (None) theirs is zero or None."""
-    ours = {n: p.grad if p.grad is not None else torch.zeros_like(p) for n, p in net.named_parameters()}
+    ours = {
+        n: p.grad if p.grad is not None else torch.zeros_like(p) for n, p in net.named_parameters()
+    }
     held = state_of(net)
     made = hf.theirs(module, config, {n: ours.get(n, torch.zeros_like(t)) for n, t in held.items()})
     theirs = dict(model.named_parameters())

@@ -1,16 +1,17 @@
 """Reader -> memory -> writer -> head: any encoder with any decoder."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import UsageError
 from ..parts.embed import Embed
 from ..shapes import Batch, Keep, Logits, States
 from .interface import Memory, Predictions
 
-Tie = Literal["all", "target", "none"]
+Tie = Literal["all", "target", "inputs", "none"]
 
 
 class Reader(Protocol):
@@ -32,12 +33,26 @@ class Ends:
     """Vocabulary, special ids and how the three (V, C) matrices are shared (Press & Wolf 2017)."""
 
     vocab_size: int
-    tie: Tie = "all"  # all: source = target = output; target: target = output
+    tie: Tie = "all"  # all: source = target = output; target: target = output; inputs: source = target
+    head: bool = True  # False: a bare model without an output (published T5 and BART have some)
+    scale: float = 1.0  # of the states that the output reads (T5: C ** -0.5)
     bias: bool = False
+    fixed_bias: bool = False  # added to the logits and not trained (BART, Marian)
     start_id: int = 1
     eos_id: int = 2
     pad_id: int = 0
+    banned: tuple[int, ...] | None = None  # never an answer's; None: padding and the start
     max_positions: int | None = None
+
+
+class NoHead(nn.Module):
+    """What stands in the output's place in a bare model: it says so when asked."""
+
+    def forward(self, states: States) -> NoReturn:
+        raise UsageError(
+            "this model has no output layer: its checkpoint is a bare one",
+            fix="load the checkpoint with its head, or use encode() and states()",
+        )
 
 
 class Translator(nn.Module):
@@ -50,16 +65,25 @@ class Translator(nn.Module):
     ) -> None:
         super().__init__()
         self.source_embed, self.target_embed = source, target
-        if ends.tie == "all":
+        if ends.tie in ("all", "inputs"):
             self.source_embed.token = target.token
         self.encoder, self.decoder = reader, writer
-        V, C = target.token.weight.shape
-        self.head = nn.Linear(C, V, bias=ends.bias)
-        nn.init.normal_(self.head.weight, std=C**-0.5)
-        if ends.tie != "none":
-            self.head.weight = target.token.weight
+        self.head = self.output(ends) if ends.head else NoHead()
+        self.scale = ends.scale
         self.start_id, self.eos_id, self.pad_id = ends.start_id, ends.eos_id, ends.pad_id
+        marks = {ends.pad_id, ends.start_id} - {ends.eos_id}
+        self.banned = tuple(sorted(marks)) if ends.banned is None else ends.banned
         self.max_positions = ends.max_positions
+
+    def output(self, ends: Ends) -> nn.Linear:
+        V, C = self.target_embed.token.weight.shape
+        head = nn.Linear(C, V, bias=ends.bias)
+        nn.init.normal_(head.weight, std=C**-0.5)
+        if ends.tie in ("all", "target"):
+            head.weight = self.target_embed.token.weight
+        if ends.fixed_bias:
+            fix_bias(head)
+        return head
 
     def encode(self, batch: Batch) -> Memory:
         memory: Memory = self.encoder(self.source_embed(batch.source), batch.keep)
@@ -72,17 +96,18 @@ class Translator(nn.Module):
         """ids (R) -> logits (R, V) and the next state."""
         x = self.target_embed(ids[:, None], state.length)
         states, state = self.decoder.step(x, state)  # type: ignore[operator]
-        return self.head(states[:, 0]), state
+        return self.head(self.scaled(states[:, 0])), state
 
     def shift(self, target: Tensor) -> Tensor:
-        """y1 … yT -> start y1 … yT-1: what the decoder is fed when it must predict y1 … yT."""
-        start = target.new_full((target.shape[0], 1), self.start_id)
-        return torch.cat([start, target[:, :-1]], dim=1)
+        """What the decoder is fed when it must predict the target."""
+        return shifted(target, self.start_id)
 
     def states(self, batch: Batch, fed: Tensor, memory: Memory) -> States:
-        """Decoder states (B, T, C) when `fed` (B, T) are its inputs."""
-        states: States = self.decoder(self.target_embed(fed), batch.target_keep, memory)
-        return states
+        """Decoder states (B, T, C) when `fed` (B, T) are its inputs, as the output reads them."""
+        return self.scaled(self.decoder(self.target_embed(fed), batch.target_keep, memory))
+
+    def scaled(self, states: States) -> States:
+        return states if self.scale == 1 else states * self.scale
 
     def logits(self, batch: Batch) -> Logits:
         if batch.target is None:
@@ -100,6 +125,8 @@ class Translator(nn.Module):
             fed = self.guessed(batch, fed, memory, forcing, rng)
         keep = batch.target_keep
         states = self.states(batch, fed, memory)[keep]  # (B, T, C) -> (N, C)
+        if not isinstance(self.head, nn.Linear):
+            return self.head(states)  # type: ignore[no-any-return]  # raises
         return Predictions(states, self.head.weight, self.head.bias, batch.target[keep])
 
     @torch.no_grad()
@@ -118,3 +145,16 @@ class Translator(nn.Module):
         own = torch.rand(fed.shape, generator=rng) >= forcing
         own[:, 0] = False
         return torch.where(own.to(fed.device), guess, fed)
+
+
+def shifted(target: Tensor, start_id: int) -> Tensor:
+    """y1 … yT -> start y1 … yT-1: (B, T) -> (B, T)."""
+    start = target.new_full((target.shape[0], 1), start_id)
+    return torch.cat([start, target[:, :-1]], dim=1)
+
+
+def fix_bias(head: nn.Linear) -> None:
+    """Give a linear layer a bias of zeros that is stored and not trained."""
+    head.register_parameter("bias", None)
+    del head.bias
+    head.register_buffer("bias", torch.zeros(head.out_features))

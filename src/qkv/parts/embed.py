@@ -45,6 +45,8 @@ class Embed(nn.Module):
         V, C, learned = config.vocab_size, config.d_model, config.positions == "learned"
         self.token = nn.Embedding(V, C, padding_idx=config.still)
         nn.init.normal_(self.token.weight, std=C**-0.5)
+        if config.still is not None:
+            nn.init.zeros_(self.token.weight.data[config.still])
         self.position = nn.Embedding(config.max_positions + config.offset, C) if learned else None
         self.segment = nn.Embedding(config.segments, C) if config.segments else None
         for table in (self.position, self.segment):
