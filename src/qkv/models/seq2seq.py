@@ -33,7 +33,7 @@ class Ends:
     """Vocabulary, special ids and how the three (V, C) matrices are shared (Press & Wolf 2017)."""
 
     vocab_size: int
-    tie: Tie = "all"  # all: source = target = output; target: target = output; inputs: source = target
+    tie: Tie = "all"  # all: source = target = output; target, inputs: target = output, = source
     head: bool = True  # False: a bare model without an output (published T5 and BART have some)
     scale: float = 1.0  # of the states that the output reads (T5: C ** -0.5)
     bias: bool = False

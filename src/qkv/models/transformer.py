@@ -10,6 +10,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..parts.block import Activation, Stack, StackConfig, StackState
+from ..parts.dropout import Dropout
 from ..parts.embed import Embed, EmbedConfig
 from ..parts.norms import Norm
 from ..parts.positions import Alibi, Rotary
@@ -92,29 +93,30 @@ class TransformerConfig:
 
 
 class TransformerReader(nn.Module):
-    """A stack that sees the whole source."""
+    """A stack that sees the whole source; `dropout` falls on what it returns (T5)."""
 
-    def __init__(self, config: StackConfig) -> None:
+    def __init__(self, config: StackConfig, dropout: float = 0.0) -> None:
         super().__init__()
-        self.stack = Stack(config)
+        self.stack, self.drop = Stack(config), Dropout(dropout)
 
     def forward(self, x: States, keep: Keep) -> Memory:
-        states = self.stack(x, keep)
+        states = self.drop(self.stack(x, keep))
         real = keep[..., None].to(states.dtype)
         mean = (states * real).sum(1) / real.sum(1).clamp(min=1)
         return Memory(states, keep, mean)
 
 
 class TransformerWriter(nn.Module):
-    """A causal stack that also looks at the memory."""
+    """A causal stack that also looks at the memory; `dropout` falls on what it returns (T5)."""
 
-    def __init__(self, config: StackConfig) -> None:
+    def __init__(self, config: StackConfig, dropout: float = 0.0) -> None:
         super().__init__()
-        self.stack = Stack(config)
+        self.stack, self.drop = Stack(config), Dropout(dropout)
 
     def forward(self, x: States, keep: Keep, memory: Memory) -> States:
-        states: States = self.stack(x, keep, memory=memory.states, memory_keep=memory.keep)
-        return states
+        states = self.stack(x, keep, memory=memory.states, memory_keep=memory.keep)
+        dropped: States = self.drop(states)
+        return dropped
 
     def start(self, memory: Memory) -> StackState:
         rows = memory.states.shape[0]
