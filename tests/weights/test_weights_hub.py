@@ -289,6 +289,15 @@ def test_damage_in_the_cache_is_noticed(served):
     assert (fetch("org/tiny") / "model.safetensors").read_bytes() == WEIGHTS
 
 
+def test_what_other_programs_keep_in_the_cache_is_left_alone(served):
+    there = fetch("org/tiny")
+    blob = there.parent.parent / "blobs" / ("0" * 64)
+    blob.write_bytes(b"half a download of another program")
+    (there / "pytorch_model.bin").symlink_to(f"../../blobs/{blob.name}")
+    assert fetch("org/tiny") == fetch("org/tiny", offline=True) == there
+    assert blob.exists() and (there / "pytorch_model.bin").exists()
+
+
 def test_a_full_disk_is_seen_before_the_download(served, monkeypatch):
     monkeypatch.setattr(disk.fs, "free", lambda folder: 1000)
     wrong(lambda: fetch("org/tiny"), "QKV-061", "needed 240,")

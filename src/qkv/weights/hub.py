@@ -212,7 +212,7 @@ def _says_offline() -> bool:
 
 def _verify(folder: Path, name: str) -> None:
     """Every file against the hash it is kept under.  Raises FetchError QKV-081; the damaged copy is out of the way then."""
-    for link in sorted(p for p in folder.iterdir() if p.is_symlink()):
+    for link in sorted(p for p in folder.iterdir() if p.is_symlink() and _is_read(p.name)):
         digest = os.path.basename(os.readlink(link))
         if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", digest):
             continue  # a mirror that does not say what its files hash to
@@ -225,6 +225,11 @@ def _verify(folder: Path, name: str) -> None:
             seen = f"hashes to {found[:12]}…, the hub says {digest[:12]}…"
             fix = "fetch it again; the damaged copy is removed from the cache"
             raise FetchError(seen, place=f"{name}: {link.name}", fix=fix, code="QKV-081")
+
+
+def _is_read(name: str) -> bool:
+    """Other programs keep other files in the same cache."""
+    return name in PLAIN or name == INDEX or Path(name).suffix in (".safetensors", ".spm", ".model")
 
 
 def _hash(f: Any, digits: int) -> str:

@@ -103,6 +103,13 @@ class Table:
         """Our tensors under their names: the inverse of `forward`, less what it skipped.  Raises the same."""
         return _apply(ours, [(r.ours, r.theirs, r.op) for r in self.rows], back=True)
 
+    def modern(self, name: str) -> str:
+        """A name as the rows have it, where older files end it otherwise."""
+        for old, new in self.old.items():
+            if name.endswith(old):
+                return name.removesuffix(old) + new
+        return name
+
     def skipped(self, theirs: Iterable[str]) -> dict[str, str]:
         """Which of their names are left out, and why."""
         found = ((n, [why for p, why in self._skip if p.fullmatch(n)]) for n in theirs)
