@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, Protocol
 
+from ..errors import MissingError
 from .frame import Frame, read_frame
 from .gate import library
 from .layouts import Source, build
@@ -110,9 +111,11 @@ class RustEngine:
         if specials:
             return library(lambda: self._run(self._matching, texts), self._place)
         made = library(lambda: self._run(self._plain, texts), self._place)
-        for row, ids in enumerate(made):
-            if not self._forbidden.isdisjoint(ids):
-                [made[row]] = library(partial(self._run, self._guard, [texts[row]]), self._place)
+        rows = [r for r, ids in enumerate(made) if not self._forbidden.isdisjoint(ids)]
+        if rows:
+            again = library(partial(self._run, self._guard, [texts[r] for r in rows]), self._place)
+            for row, ids in zip(rows, again, strict=True):
+                made[row] = ids
         return made
 
     def spans(self, text: str, specials: bool) -> Spans:
@@ -185,14 +188,22 @@ class SpmEngine:
     def __init__(
         self, side: bytes, vocab: Mapping[str, int], special: Mapping[str, int], place: str
     ) -> None:
-        from sentencepiece import SentencePieceProcessor
+        try:
+            from sentencepiece import SentencePieceProcessor
+        except ModuleNotFoundError:
+            raise MissingError(
+                "Marian's tokenizer needs sentencepiece",
+                place=place,
+                fix="pip install sentencepiece",
+                code="QKV-022",
+            ) from None
 
         self._vocab, self._special = vocab, dict(special)
         self._place, self._unk, self._eos = place, special["unk"], special["eos"]
         self._spm = library(lambda: SentencePieceProcessor(model_proto=side), place)
         self._by_id = {i: p for p, i in vocab.items()}
         self.size = 1 + max(self._by_id)
-        self.frame = Frame((("A", 0), (self._eos, 0)), (("A", 0), ("B", 1), (self._eos, 1)))
+        self.frame = Frame((("A", 0), (self._eos, 0)), (("A", 0), ("B", 0), (self._eos, 0)))
         names = sorted((self._by_id[i] for i in set(special.values())), key=len, reverse=True)
         self._cut = re.compile("(" + "|".join(map(re.escape, names)) + ")")
         self._names = frozenset(names)

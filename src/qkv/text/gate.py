@@ -4,6 +4,7 @@ What the parts of a tokenizer.json are called and take is left to the `tokenizer
 become TokenizerErrors here.  Nothing in these files is executed or imported: auto_map and chat templates are carried, not read.
 """
 
+import base64
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -102,6 +103,20 @@ def check_document(value: dict[str, Any], place: str) -> None:
     if model.get("type") in ("WordPiece", "WordLevel") and unk not in pieces:
         refuse(f"the unknown token {unk!r:.60} is not in the vocabulary", place)
     _added(value.get("added_tokens", []), place)
+    _charsmap(value.get("normalizer"), place)
+
+
+def _charsmap(step: Any, place: str) -> None:
+    """The library panics on a compiled normaliser that is not base64."""
+    steps = step.get("normalizers") if isinstance(step, dict) else step
+    for inner in steps if isinstance(steps, list) else ():
+        _charsmap(inner, place)
+    if not isinstance(step, dict) or step.get("type") != "Precompiled":
+        return
+    try:
+        base64.b64decode(step["precompiled_charsmap"], validate=True)
+    except (KeyError, TypeError, ValueError):
+        refuse("normalizer: precompiled_charsmap is not base64", place)
 
 
 def _scored(vocab: list[Any], model: dict[str, Any], place: str) -> set[str]:

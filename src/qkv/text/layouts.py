@@ -18,7 +18,7 @@ from .gate import (
     read_text,
     read_vocab_txt,
 )
-from .specials import END, Specials, Token, read_specials, refuse, style_of
+from .specials import ADDED, CONFIG, END, MAP, Specials, Token, read_specials, refuse, style_of
 from .spm import CONTROL, UNIGRAM, USER, Spm, read_spm
 
 CODES = (
@@ -96,10 +96,8 @@ FITS = {  # layout -> styles it may have
 
 def read_settings(source: Source, layout: str) -> Settings:
     """Raises TokenizerError where the files name a tokenizer that is not known to cut text as this layout does."""
-    names = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-    files = {name: source.json(name) for name in names}
-    place = source.where("tokenizer_config.json")
-    config = files["tokenizer_config.json"]
+    files = {name: source.json(name) for name in (CONFIG, MAP, ADDED)}
+    place, config = source.where(CONFIG), files[CONFIG]
     style = style_of(config, source.model, place)
     if layout == "json":
         style = "" if style is None or style.startswith("unknown:") else style
@@ -112,7 +110,7 @@ def read_settings(source: Source, layout: str) -> Settings:
             place,
             "save the tokenizer with transformers once: it writes tokenizer.json",
         )
-    return Settings(style, read_specials(files, style, source.place), config)
+    return Settings(style, read_specials(files, style, source.where), config)
 
 
 def _style_of_vocabulary(source: Source) -> str:
@@ -131,7 +129,7 @@ def build(source: Source, layout: str, settings: Settings) -> Any:
     }
     place = source.where(LAYOUTS[layout][0])
     made = library(lambda: makers[layout](source, settings), place)
-    library(lambda: _frame(made, layout, settings), place)
+    library(lambda: _frame(made, layout, settings, source.where(CONFIG)), place)
     return made
 
 
@@ -165,7 +163,7 @@ def _json(source: Source, settings: Settings) -> Any:
 def _wordpiece(source: Source, settings: Settings) -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    place, at = source.where("vocab.txt"), source.where("tokenizer_config.json")
+    place, at = source.where("vocab.txt"), source.where(CONFIG)
     vocab = read_vocab_txt(source.files["vocab.txt"], place)
     unk = settings.specials.named["unk"].content
     if unk not in vocab:
@@ -193,7 +191,7 @@ def _merges(source: Source, settings: Settings) -> Any:
     at = source.where("merges.txt")
     merges = read_merges_txt(source.files["merges.txt"], at)
     check_merges(merges, vocab, "", at)
-    space = settings.flag("add_prefix_space", False, source.where("tokenizer_config.json"))
+    space = settings.flag("add_prefix_space", False, source.where(CONFIG))
     made = Tokenizer(
         models.BPE(
             vocab=vocab,
@@ -312,7 +310,7 @@ def _rust_token(token: Token, special: bool) -> Any:
     return AddedToken(token.content, special=special, **flags)
 
 
-def _frame(made: Any, layout: str, settings: Settings) -> None:
+def _frame(made: Any, layout: str, settings: Settings, at: str) -> None:
     """The post-processor that the layout implies; tokenizer.json brings its own."""
     from tokenizers import processors
 
@@ -321,7 +319,6 @@ def _frame(made: Any, layout: str, settings: Settings) -> None:
     named = {
         n: (t.content, made.token_to_id(t.content)) for n, t in settings.specials.named.items()
     }
-    at = "tokenizer_config.json"
     if layout == "wordpiece":
         ends = {"single": "{c} $A {s}", "pair": "{c} $A {s} $B:1 {s}:1"}
         made.post_processor = _template(ends, c=named["cls"], s=named["sep"])

@@ -16,7 +16,7 @@ from .engines import Engine, SpmEngine, rust_engine
 from .gate import check_size, check_vocab, read_folder, read_object
 from .layouts import LAYOUTS, Settings, Source, layout_of, read_settings
 from .pipeline import check_characters
-from .specials import NAMES, refuse
+from .specials import CONFIG, NAMES, refuse
 from .spm import read_spm
 from .tokenizer import Encoding
 
@@ -182,7 +182,7 @@ class Published:
 
 def _side(source: Source, settings: Settings, which: int) -> SpmEngine:
     name = ("source.spm", "target.spm")[which]
-    separate = bool(settings.flag("separate_vocabs", False, source.where("tokenizer_config.json")))
+    separate = bool(settings.flag("separate_vocabs", False, source.where(CONFIG)))
     table = "target_vocab.json" if separate and which else "vocab.json"
     place = source.where(table)
     vocab = check_vocab(source.json(table), table, place)

@@ -4,12 +4,13 @@ tokenizer_config.json, then special_tokens_map.json over it (where the first doe
 then added_tokens.json; what none of them names has the default of its style: BERT's [CLS], RoBERTa's <s>, ...
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from ..errors import TokenizerError
 
+CONFIG, MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 NAMES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 MAX_TOKEN, MAX_TOKENS = 1024, 100_000
@@ -79,18 +80,21 @@ def style_of(config: Mapping[str, Any], model: Mapping[str, Any], place: str) ->
     return TYPES.get(kind) if isinstance(kind, str) else None
 
 
-def read_specials(files: Mapping[str, Any], style: str | None, place: str) -> Specials:
+def read_specials(
+    files: Mapping[str, Any], style: str | None, where: Callable[[str], str]
+) -> Specials:
     """`files`: the parsed tokenizer_config.json, special_tokens_map.json and added_tokens.json, by name."""
-    config = dict(files.get("tokenizer_config.json", {}))
+    config = dict(files.get(CONFIG, {}))
     numbered = config.get("added_tokens_decoder")
-    if numbered is None:
-        over = files.get("special_tokens_map.json", {})
-        config.update({k: _marked(v) for k, v in over.items()})
+    over = files.get(MAP, {}) if numbered is None else {}
+    config.update({k: _marked(v) for k, v in over.items()})
     named: dict[str, Token] = {}
     for name in NAMES:
-        value = config.get(f"{name}_token", STYLES.get(style or "", {}).get(name))
+        key = f"{name}_token"
+        value = config.get(key, STYLES.get(style or "", {}).get(name))
         if value is not None:
-            named[name] = token(value, f"{name}_token", place)
+            named[name] = token(value, key, where(MAP if key in over else CONFIG))
+    place = where(MAP if "additional_special_tokens" in over else CONFIG)
     extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or ()
     if isinstance(extra, Mapping):
         extra = list(extra.values())
@@ -99,9 +103,9 @@ def read_specials(files: Mapping[str, Any], style: str | None, place: str) -> Sp
     extras = tuple(token(t, "additional_special_tokens", place) for t in extra)
     special = {t.content for t in (*named.values(), *extras)}
     added = (
-        _numbered(numbered, place)
+        _numbered(numbered, where(CONFIG))
         if numbered is not None
-        else _words(files.get("added_tokens.json", {}), special, place)
+        else _words(files.get(ADDED, {}), special, where(ADDED))
     )
     known = {t.content: t for _, t in added}
     return Specials(
