@@ -7,7 +7,9 @@ Table({"h.{i}.ln_1.{p}": "blocks.{i}.attn_norm.{p}",                            
       skip={"*.attn.bias": "causal mask stored as a buffer"},
       tied={"lm_head.weight": "wte.weight"},
       absent={"final_logits_bias": (1, V)},                                              zeros where a file has none
-      known={"embed_positions.weight": lambda: sinusoid(n, C)})                          computed here; a file's must be equal
+      known={"embed_positions.weight": lambda: sinusoid(n, C)},                          computed here; a file's must be equal
+      old={"LayerNorm.gamma": "LayerNorm.weight"},                                       how older files end a name
+      prefix="bert.")                                                                    files of a bare model leave it out
 `{i}` is any text without a dot, the same on both sides; `{q,k,v}` is each of these; `*` (in skip only) is anything.
 Every operation has an inverse, and a name that no row knows is an error on either side.
 """
@@ -81,12 +83,15 @@ class Table:
         tied: Mapping[str, str] | None = None,
         absent: Mapping[str, tuple[int, ...]] | None = None,
         known: Mapping[str, Callable[[], Tensor]] | None = None,
+        old: Mapping[str, str] | None = None,
+        prefix: str = "",
     ) -> None:
         self.rows = [
             _row(theirs, op if isinstance(op, Op) else Op(op)) for theirs, op in rows.items()
         ]
         self.skip = dict(skip) if isinstance(skip, Mapping) else dict.fromkeys(skip, "")
         self.tied, self.absent, self.known = dict(tied or {}), dict(absent or {}), dict(known or {})
+        self.old, self.prefix = dict(old or {}), prefix
         self._skip = [(_pattern(name), reason) for name, reason in self.skip.items()]
 
     def forward(self, theirs: Tensors) -> dict[str, Tensor]:
