@@ -6,17 +6,27 @@ from torch import nn
 
 from ..config import from_dict, to_dict
 from ..errors import ConfigError, did_you_mean
-from . import gpt2, rnn, transformer
+from . import bart, bert, gpt2, llama, marian, rnn, t5, transformer
 
 FAMILIES: dict[str, Any] = {
     "rnn": rnn,
     "transformer": transformer,
     "gpt2": gpt2,
+    "bert": bert,
+    "llama": llama,
+    "t5": t5,
+    "bart": bart,
+    "marian": marian,
 }
 CONFIGS: dict[str, Any] = {
     "rnn": rnn.RnnConfig,
     "transformer": transformer.TransformerConfig,
     "gpt2": gpt2.Gpt2Config,
+    "bert": bert.BertConfig,
+    "llama": llama.LlamaConfig,
+    "t5": t5.T5Config,
+    "bart": bart.BartConfig,
+    "marian": marian.MarianConfig,
 }
 
 

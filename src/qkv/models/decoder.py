@@ -1,13 +1,16 @@
 """A decoder alone: ids -> the next id, after each of them (GPT-2, Llama)."""
 
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..parts.block import Stack, StackConfig, StackState
 from ..parts.embed import Embed, EmbedConfig
 from ..shapes import Batch, Keep, Logits, States
+from .hf import Keys
 from .interface import Memory, Predictions
 
 
@@ -16,11 +19,28 @@ class DecoderEnds:
     """What surrounds the stack, and the special ids."""
 
     tie: bool = True  # the output's matrix is the embedding's (Press & Wolf 2017)
-    bias: bool = False
+    head: bool = True  # False: a bare stack, which has states and no logits
     bos_id: int | None = None
-    eos_id: int = 2
-    pad_id: int = 0
+    eos_id: int | None = 2  # None: answers end at their limit only
+    more_eos: tuple[int, ...] = ()  # other ids that end an answer
+    pad_id: int | None = 0  # None: any id stands for padding, nobody looks
     max_positions: int | None = None
+
+    @classmethod
+    def of(cls, config: Any) -> Self:
+        """From a family's configuration, which has fields of the same names."""
+        return cls(
+            tie=config.tie,
+            head=config.head == "lm",
+            bos_id=config.bos_id,
+            eos_id=config.eos_id,
+            more_eos=config.more_eos,
+            pad_id=config.pad_id,
+            max_positions=config.max_positions,
+        )
+
+
+NEVER = -1  # stands for an id that a model does not have, or not in its vocabulary
 
 
 class LanguageModel(nn.Module):
@@ -30,15 +50,23 @@ class LanguageModel(nn.Module):
 
     source_rows = 16  # prompts are encoded in sixteens: law 2
     prompted = True  # answers share the positions of their prompts
+    banned: tuple[int, ...] = ()  # every id may come, as in the models that are published
 
     def __init__(self, embed: EmbedConfig, stack: StackConfig, ends: DecoderEnds) -> None:
         super().__init__()
         self.embed, self.decoder = Embed(embed), Stack(stack)
-        self.head = nn.Linear(embed.d_model, embed.vocab_size, bias=ends.bias)
-        if ends.tie:
+        V, C = embed.vocab_size, embed.d_model
+        self.head = nn.Linear(C, V, bias=False) if ends.head else None
+        if self.head is not None and ends.tie:
             self.head.weight = self.embed.token.weight
-        self.start_id = ends.eos_id if ends.bos_id is None else ends.bos_id
-        self.eos_id, self.pad_id, self.max_positions = ends.eos_id, ends.pad_id, ends.max_positions
+
+        def known(i: int | None) -> int:
+            return NEVER if i is None or not 0 <= i < V else i
+
+        self.eos_id, self.more_eos = known(ends.eos_id), ends.more_eos
+        self.start_id = known(ends.eos_id if ends.bos_id is None else ends.bos_id)
+        self.pad_id = max(known(ends.pad_id), 0)
+        self.max_positions = ends.max_positions
 
     def states(self, ids: Tensor, keep: Keep, group: Tensor | None = None) -> States:
         """(B, T) -> (B, T, C).  Packed documents (`group`) each begin at position 0."""
@@ -57,8 +85,22 @@ class LanguageModel(nn.Module):
 
     def logits(self, batch: Batch) -> Logits:
         """(B, T, V): at each position those of the token after it."""
-        out: Logits = self.head(self.states(batch.source, batch.keep, batch.group))
+        return self.output(self.states(batch.source, batch.keep, batch.group))
+
+    def output(self, states: Tensor) -> Tensor:
+        """(…, C) -> (…, V).  Raises ConfigError QKV-013 where the checkpoint has no head."""
+        out: Tensor = self.headed(states)
         return out
+
+    @property
+    def headed(self) -> nn.Linear:
+        if self.head is None:
+            raise ConfigError(
+                "this model has states and no logits: its checkpoint is a bare stack",
+                fix="use embed, or load a checkpoint with a language-model head",
+                code="QKV-013",
+            )
+        return self.head
 
     def loss_inputs(
         self, batch: Batch, *, forcing: float = 1.0, rng: torch.Generator | None = None
@@ -72,7 +114,7 @@ class LanguageModel(nn.Module):
             if batch.group is not None:
                 counts = counts & (batch.group == batch.group.roll(-1, 1))
         states = self.states(batch.source, batch.keep, batch.group)[counts]  # (B, T, C) -> (N, C)
-        return Predictions(states, self.head.weight, self.head.bias, target[counts])
+        return Predictions(states, self.headed.weight, None, target[counts])
 
     def start(self, batch: Batch) -> StackState:
         """All tokens of the prompts but the last, which is fed first.  Raises nothing for a prompt of one token."""
@@ -91,7 +133,7 @@ class LanguageModel(nn.Module):
         """ids (R) -> logits (R, V) and the next state."""
         at = state.length if state.lengths is None else state.lengths[:, None]
         states, state = self.decoder.step(self.embed(ids[:, None], at), state)
-        return self.head(states[:, 0]), state
+        return self.output(states[:, 0]), state
 
 
 def restarted(group: Tensor) -> Tensor:
@@ -100,3 +142,30 @@ def restarted(group: Tensor) -> Tensor:
     new = torch.ones_like(group, dtype=torch.bool)
     new[:, 1:] = group[:, 1:] != group[:, :-1]
     return here - torch.where(new, here, 0).cummax(1).values
+
+
+def whole(keys: Keys, name: str, default: int | None = None) -> int | None:
+    """A whole number that may be null, which is not the same as absent.  Raises ConfigError QKV-011."""
+    if name in keys.values and keys.values[name] is None:
+        keys.ignore(name)
+        return None
+    value: int | None = keys.take(name, default)
+    if value is not None and type(value) is not int:
+        seen = f"{name} must be int or null (got {value!r})"
+        raise ConfigError(seen, place=keys.place, fix="correct config.json", code="QKV-011")
+    return value
+
+
+def eos_ids(keys: Keys, default: int | None) -> tuple[int | None, tuple[int, ...]]:
+    """Their eos_token_id -> (the first, the others): generation may end at any of a list."""
+    value = keys.values.get("eos_token_id", default)
+    ids = value if isinstance(value, list) else [value]
+    if any(i is not None and type(i) is not int for i in ids):
+        seen = f"eos_token_id must be an id or a list of ids (got {str(value)[:60]})"
+        raise ConfigError(seen, place=keys.place, fix="correct config.json", code="QKV-011")
+    return (ids[0], tuple(ids[1:])) if ids else (None, ())
+
+
+def their_eos(config: Any) -> int | list[int] | None:
+    """The inverse of `eos_ids`."""
+    return [config.eos_id, *config.more_eos] if config.more_eos else config.eos_id

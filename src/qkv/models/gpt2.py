@@ -1,14 +1,14 @@
 """GPT-2 (Radford et al. 2019): a pre-norm decoder with learned positions and a final norm."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from ..parts.block import Activation, StackConfig
 from ..parts.embed import EmbedConfig
 from ..weights.table import Op, Table, split, transpose
-from .decoder import DecoderEnds, LanguageModel
+from .decoder import DecoderEnds, LanguageModel, eos_ids, their_eos, whole
 from .hf import Keys
 
 SIZES = {
@@ -43,11 +43,16 @@ class Gpt2Config:
     norm_eps: float = 1e-5
     bias: bool = True
     tie: bool = True
+    head: Literal["lm", "none"] = "lm"  # none: a bare GPT2Model, states only
+    unscaled: bool = False  # scores are q·k, not q·k / √D
+    scale_by_layer: bool = False  # layer i divides its scores by i + 1 (Mistral's kin of Stanford)
+    embed_dropout: float = 0.1
     dropout: float = 0.1
     attn_dropout: float = 0.1
     bos_id: int | None = None
-    eos_id: int = 2
-    pad_id: int = 0
+    eos_id: int | None = 2  # None: answers end at their limit only
+    more_eos: tuple[int, ...] = ()  # other ids that end an answer
+    pad_id: int | None = 0  # None: any id stands for padding, nobody looks
 
     def __post_init__(self) -> None:
         self.stack()
@@ -64,6 +69,7 @@ class Gpt2Config:
             norm_eps=self.norm_eps,
             activation=self.activation,
             bias=self.bias,
+            scale=1.0 if self.unscaled else None,
             dropout=self.dropout,
             attn_dropout=self.attn_dropout,
         )
@@ -75,16 +81,11 @@ def build(config: Gpt2Config) -> LanguageModel:
         d_model=config.d_model,
         positions="learned",
         max_positions=config.max_positions,
-        dropout=config.dropout,
+        dropout=config.embed_dropout,
     )
-    ends = DecoderEnds(
-        tie=config.tie,
-        bos_id=config.bos_id,
-        eos_id=config.eos_id,
-        pad_id=config.pad_id,
-        max_positions=config.max_positions,
-    )
-    net = LanguageModel(embed, config.stack(), ends)
+    net = LanguageModel(embed, config.stack(), DecoderEnds.of(config))
+    for i, block in enumerate(net.decoder.each if config.scale_by_layer else ()):
+        block.attn.scale /= i + 1
     begin(net, config.n_layers)
     return net
 
@@ -100,35 +101,35 @@ def begin(net: nn.Module, n_layers: int) -> None:
 
 
 def from_hf(keys: Keys) -> Gpt2Config:
-    keys.architecture({"GPT2LMHeadModel": "lm"}, "GPT2LMHeadModel")
-    keys.expect("scale_attn_weights", True)
-    keys.expect("scale_attn_by_inverse_layer_idx", False)
+    heads = {"GPT2LMHeadModel": "lm", "GPT2Model": "none"}
     keys.expect("add_cross_attention", False)
     keys.expect("is_encoder_decoder", False)
+    keys.expect("pruned_heads", {})
+    keys.ignore("is_decoder")  # it always is one
     keys.ignore("reorder_and_upcast_attn")  # the same numbers in another precision
     keys.ignore("n_ctx", "summary_type", "summary_use_proj", "summary_activation")
     keys.ignore("summary_proj_to_labels", "summary_first_dropout")  # of a head not loaded here
-    dropout = keys.take("resid_pdrop", 0.1)
-    keys.ignore("embd_pdrop")
-    bos = keys.token("bos_token_id", 50256)
-    eos = keys.token("eos_token_id", 50256)
-    pad = keys.token("pad_token_id")
-    eos = 50256 if eos is None else eos
+    eos, more = eos_ids(keys, 50256)
     return Gpt2Config(
         vocab_size=keys.take("vocab_size", 50257),
         d_model=keys.take("n_embd", 768),
         n_layers=keys.take("n_layer", 12),
         n_heads=keys.take("n_head", 12),
-        d_ff=keys.take("n_inner", None),
+        d_ff=whole(keys, "n_inner"),
         max_positions=keys.take("n_positions", 1024),
         activation=keys.one_of("activation_function", THEIRS, "gelu_new"),  # type: ignore[arg-type]
         norm_eps=keys.take("layer_norm_epsilon", 1e-5),
         tie=keys.take("tie_word_embeddings", True),
-        dropout=dropout,
+        head=keys.architecture(heads, "GPT2LMHeadModel"),
+        unscaled=not keys.take("scale_attn_weights", True),
+        scale_by_layer=keys.take("scale_attn_by_inverse_layer_idx", False),
+        embed_dropout=keys.take("embd_pdrop", 0.1),
+        dropout=keys.take("resid_pdrop", 0.1),
         attn_dropout=keys.take("attn_pdrop", 0.1),
-        bos_id=bos,
+        bos_id=keys.token("bos_token_id", 50256),
         eos_id=eos,
-        pad_id=eos if pad is None else pad,
+        more_eos=more,
+        pad_id=keys.token("pad_token_id"),
     )
 
 
@@ -136,7 +137,7 @@ def to_hf(config: Gpt2Config) -> dict[str, Any]:
     words = {ours: theirs for theirs, ours in reversed(THEIRS.items())}
     return {
         "model_type": "gpt2",
-        "architectures": ["GPT2LMHeadModel"],
+        "architectures": ["GPT2LMHeadModel" if config.head == "lm" else "GPT2Model"],
         "vocab_size": config.vocab_size,
         "n_embd": config.d_model,
         "n_layer": config.n_layers,
@@ -146,11 +147,13 @@ def to_hf(config: Gpt2Config) -> dict[str, Any]:
         "activation_function": words[config.activation],
         "layer_norm_epsilon": config.norm_eps,
         "tie_word_embeddings": config.tie,
+        "scale_attn_weights": not config.unscaled,
+        "scale_attn_by_inverse_layer_idx": config.scale_by_layer,
+        "embd_pdrop": config.embed_dropout,
         "resid_pdrop": config.dropout,
-        "embd_pdrop": config.dropout,
         "attn_pdrop": config.attn_dropout,
         "bos_token_id": config.bos_id,
-        "eos_token_id": config.eos_id,
+        "eos_token_id": their_eos(config),
         "pad_token_id": config.pad_id,
     }
 
@@ -170,7 +173,8 @@ def table(config: Gpt2Config) -> Table:
         "transformer.h.{i}.mlp.c_fc.{p}": transpose("decoder.blocks.{i}.ff.up.{p}"),
         "transformer.h.{i}.mlp.c_proj.{p}": transpose("decoder.blocks.{i}.ff.down.{p}"),
     }
-    if not config.tie:
+    tied = config.tie or config.head == "none"
+    if not tied:
         rows["lm_head.weight"] = "head.weight"
     return Table(
         rows,
@@ -178,5 +182,5 @@ def table(config: Gpt2Config) -> Table:
             "transformer.h.*.attn.bias": "the causal mask, stored by old versions",
             "transformer.h.*.attn.masked_bias": "the mask's value, stored by old versions",
         },
-        tied={"lm_head.weight": "transformer.wte.weight"} if config.tie else None,
+        tied={"lm_head.weight": "transformer.wte.weight"} if tied else None,
     )
