@@ -454,6 +454,20 @@ def test_a_giant_claim_costs_no_memory(tmp_path, monkeypatch):
         assert peak < 1 << 20, (name, peak)
 
 
+def test_a_header_or_index_full_of_small_values_costs_little(tmp_path):
+    """16 MiB of JSON would become 330 MB of empty lists."""
+    bombs = (b'{"a": [' + b"[]," * 5_000_000 + b"[]]}", b"{" + b'"a":1,' * 2_700_000 + b'"b": 1}')
+    for bomb in bombs:
+        for name, content in ((SINGLE, struct.pack("<Q", len(bomb)) + bomb), (INDEX, bomb)):
+            write(tmp_path, {name: content})
+            tracemalloc.start()
+            wrong(lambda: tensors(tmp_path), "QKV-050", name)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert peak < 3 * len(bomb), (name, peak)
+            (tmp_path / name).unlink()
+
+
 # --- what is not read ----------------------------------------------------------------------------
 
 

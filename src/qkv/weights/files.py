@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from qkv.errors import MissingError, WeightsError
-from qkv.weights.manifest import open_inside
+from qkv.weights.manifest import is_crowded, open_inside
 
 LARGEST_HEADER = 16 << 20  # bytes
 LARGEST_DIM = 1 << 40
@@ -301,10 +301,11 @@ def _gate(f: BinaryIO, path: str | Path) -> Header:
     (length,) = struct.unpack("<Q", f.read(8))
     if length > LARGEST_HEADER or 8 + length > size:
         raise refuse(f"byte 0: a header of {length:,} bytes in a file of {size:,}")
+    text = f.read(length)
+    if is_crowded(text):
+        raise refuse("byte 8: the header lists more than any model has")
     try:
-        head = json.loads(
-            f.read(length).decode(), object_pairs_hook=_no_twins, parse_constant=_no_constant
-        )
+        head = json.loads(text.decode(), object_pairs_hook=_no_twins, parse_constant=_no_constant)
     except (ValueError, RecursionError) as e:
         raise refuse(f"byte 8: the header is not strict JSON: {str(e)[:120]}") from e
     if not isinstance(head, dict):

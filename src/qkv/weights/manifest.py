@@ -17,6 +17,7 @@ FORMAT_VERSION = 1
 MANIFEST, LOCK = "manifest.json", ".lock"
 LARGEST = 16 << 20  # bytes of a manifest
 LONGEST_NAME = 230  # bytes: file systems take 255, and `.trash-<16 hex digits>` must fit behind
+MOST_VALUES = 1 << 20  # of a JSON file; a safetensors header of 170,000 tensors has fewer
 AGAIN = "copy the folder again, or use another checkpoint"
 
 # The two links that the Hugging Face cache makes: snapshots/<commit>/NAME -> its blob, and that -> one that repositories share.
@@ -82,6 +83,11 @@ def _behind(folder: Path, name: str) -> tuple[Path, str] | None:
     if blob and folder.name.startswith("models--") and (m := TO_SHARED.fullmatch(target)):
         return folder.parent, m[1]
     return None
+
+
+def is_crowded(text: bytes) -> bool:
+    """JSON that would become more objects than any true file has: a megabyte of `[],` takes thirty of memory."""
+    return max(map(text.count, (b"{", b"[", b",", b":"))) > MOST_VALUES
 
 
 def to_bytes(files: Mapping[str, Mapping[str, Any]]) -> bytes:

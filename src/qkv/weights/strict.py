@@ -10,7 +10,7 @@ from typing import Any
 
 from qkv.config import MAX_CONFIG_BYTES, parse_json
 from qkv.errors import ConfigError, MissingError, StoreError, WeightsError
-from qkv.weights.manifest import open_inside
+from qkv.weights.manifest import is_crowded, open_inside
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 DEEPEST = 16  # objects and lists inside each other
@@ -35,6 +35,8 @@ def read_json(folder: str | Path, name: str, largest: int = MAX_CONFIG_BYTES) ->
             seen = f"cannot be read: {e.strerror}"
             raise StoreError(seen, place=path, fix="copy the folder again") from e
     try:
+        if is_crowded(raw):
+            raise ValueError("too many values")
         value = parse_json(raw.decode("utf-8-sig"))
         _check(value)
     except ValueError as e:
