@@ -102,7 +102,9 @@ def _published(folder: Path) -> Model:
     values, place = read_config(folder), folder / CONFIG
     module = hf.family(values, FAMILIES.values(), place)
     config = hf.configured(module, values, place)
-    found, table = tensors(folder), module.table(config)
+    found = tensors(folder)
+    config = hf.fitted(module, config, found)
+    table = module.table(config)
     names = hf.full_names(module, table, found)
     left = table.skipped(names).keys() | table.tied.keys()
     with torch.device("meta"):  # names and shapes are compared before a tensor is read

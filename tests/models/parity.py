@@ -39,7 +39,7 @@ def converted(model: Any) -> tuple[Any, Any, nn.Module]:
     """Family module, configuration and net of ours, holding their weights."""
     given = values(model)
     module = hf.family(given, FAMILIES.values())
-    config = hf.configured(module, given)
+    config = hf.fitted(module, hf.configured(module, given), model.state_dict())
     net = build(config).to(next(model.parameters()).dtype).eval()
     set_state(net, hf.ours(module, config, model.state_dict()))
     return module, config, net

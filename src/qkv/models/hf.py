@@ -5,7 +5,8 @@ A family module that takes part has
     PREFIX         what the base model's names begin with in files of a model with a head
     from_hf(keys)  their configuration -> ours; every key is taken, expected, known to change nothing, or an error
     to_hf(config)  the inverse
-    table(config)  their tensor names <-> ours"""
+    table(config)  their tensor names <-> ours
+    fitted(config, tensors)  optional: what config.json leaves open and only the tensors tell"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -172,13 +173,25 @@ def configured(module: Family, values: Mapping[str, Any], place: object = "") ->
     return config
 
 
+def fitted(module: Family, config: Any, theirs: Mapping[str, Tensor]) -> Any:
+    """The configuration, where config.json leaves something open, as the tensors have it (T5: its output matrix)."""
+    return module.fitted(config, theirs) if hasattr(module, "fitted") else config
+
+
 def full_names(module: Family, table: Table, stored: Iterable[str]) -> dict[str, str]:
     """{name as the table has it: name in the file}.
 
     Files of a bare base model leave the prefix out; of tied tensors a file may hold the second one only."""
-    names, prefix = list(stored), module.PREFIX
+    names, prefix = list(stored), table.prefix or module.PREFIX
     lacks = prefix and not any(name.startswith(prefix) for name in names)
-    full = {prefix + name if lacks else name: name for name in names}
+    full = {table.modern(prefix + name if lacks else name): name for name in names}
+    if len(full) < len(names):
+        twice = next(name for name in names if name not in full.values())
+        raise WeightsError(
+            f"{twice} is there twice, under an old name and a new one",
+            fix="fetch or convert the file again",
+            code="QKV-051",
+        )
     for copy, first in table.tied.items():
         if copy in full and first not in full:
             full[first] = full.pop(copy)
@@ -194,7 +207,9 @@ def ours(module: Family, config: Any, theirs: Mapping[str, Tensor]) -> dict[str,
 
 def theirs(module: Family, config: Any, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our tensors under their names; a model without a head (head = "none") is written as a bare base model."""
-    made = module.table(config).backward(ours)
+    table = module.table(config)
+    made = table.backward(ours)
     if getattr(config, "head", "") == "none":
-        return {name.removeprefix(module.PREFIX): t for name, t in made.items()}
+        prefix = table.prefix or module.PREFIX
+        return {name.removeprefix(prefix): t for name, t in made.items()}
     return made
