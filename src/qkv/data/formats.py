@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterator
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..config import parse_json
 from ..errors import DataError, did_you_mean
@@ -20,6 +20,17 @@ SUFFIXES = {"tsv": "tsv", "tab": "tsv", "txt": "tsv", "csv": "csv"} | dict.fromk
 )
 
 
+class Table(Protocol):
+    """What the readers of tables and JSON lines ask of a source."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def has_header(self) -> bool: ...
+    @property
+    def encoding_errors(self) -> Literal["strict", "replace"]: ...
+
+
 def rows(source: "PairSource", report: SkipReport, one: bool = False) -> Iterator[Row]:
     """`one` asks for the source column alone."""
     wanted = (source.source, *source.where) if one else source.columns
@@ -30,7 +41,7 @@ def rows(source: "PairSource", report: SkipReport, one: bool = False) -> Iterato
         return _json_rows(source, wanted, file, report)
     if one and _is_plain(source, file):
         return _plain_rows(source, file, report)
-    return _table_rows(source, wanted, file, report)
+    return table_rows(source, wanted, file, report)
 
 
 def _is_plain(source: "PairSource", file: str) -> bool:
@@ -40,7 +51,7 @@ def _is_plain(source: "PairSource", file: str) -> bool:
     return source.format == "auto" and not table and source.source == 0 and not source.where
 
 
-def _text(line: Line, file: str, source: "PairSource", report: SkipReport) -> str:
+def _text(line: Line, file: str, source: Table, report: SkipReport) -> str:
     return decode(line, file, source.encoding_errors, report)
 
 
@@ -52,9 +63,10 @@ def _plain_rows(source: "PairSource", file: str, report: SkipReport) -> Iterator
             yield line.number, [_text(line, file, source, report)], ""
 
 
-def _table_rows(
-    source: "PairSource", wanted: tuple[Column, ...], file: str, report: SkipReport
+def table_rows(
+    source: Table, wanted: tuple[Column, ...], file: str, report: SkipReport
 ) -> Iterator[Row]:
+    """The wanted cells of every record of a TSV or CSV file."""
     records = _csv_records if source.kind == "csv" else _tsv_records
     places: list[int] = []
     for number, cells, reason in records(source, file, report):
@@ -89,7 +101,7 @@ def _places(wanted: tuple[Column, ...], header: list[str] | None, place: str) ->
     return made
 
 
-def _tsv_records(source: "PairSource", file: str, report: SkipReport) -> Iterator[Row]:
+def _tsv_records(source: Table, file: str, report: SkipReport) -> Iterator[Row]:
     for line in read_lines(file):
         if line.long:
             yield line.number, [], "long line"
@@ -97,7 +109,7 @@ def _tsv_records(source: "PairSource", file: str, report: SkipReport) -> Iterato
             yield line.number, _text(line, file, source, report).split("\t"), ""
 
 
-def _csv_records(source: "PairSource", file: str, report: SkipReport) -> Iterator[Row]:
+def _csv_records(source: Table, file: str, report: SkipReport) -> Iterator[Row]:
     """RFC 4180: a record ends at the first line end with an even number of quotes before it."""
     start, text, quotes, long = 0, "", 0, False
     for line in read_lines(file):
@@ -135,11 +147,22 @@ def _cells(text: str, file: str, line: int) -> list[str]:
 def _json_rows(
     source: "PairSource", wanted: tuple[Column, ...], file: str, report: SkipReport
 ) -> Iterator[Row]:
+    for number, record, reason in json_records(source, wanted, file, report):
+        place = f"{file}:{number}"
+        yield number, [_cell(record[str(c)], c, place) for c in wanted if not reason], reason
+
+
+def json_records(
+    source: Table, wanted: tuple[Column, ...], file: str, report: SkipReport
+) -> Iterator[tuple[int, dict[str, Any], str]]:
+    """The object of every line, or why there is none.
+
+    Raises DataError QKV-033 where a line is no object, QKV-034 where the first one lacks a wanted key."""
     first = True
     for line in read_lines(file):
         text = "" if line.long else _text(line, file, source, report)
         if line.long or not text.strip():
-            yield line.number, [], "long line" if line.long else "empty line"
+            yield line.number, {}, "long line" if line.long else "empty line"
             continue
         place = f"{file}:{line.number}"
         record = _record(text, place)
@@ -152,8 +175,7 @@ def _json_rows(
                 code="QKV-034",
             )
         first = False
-        cells = [] if missing else [_cell(record[str(c)], c, place) for c in wanted]
-        yield line.number, cells, "missing column" if missing else ""
+        yield line.number, {} if missing else record, "missing column" if missing else ""
 
 
 def _record(text: str, place: str) -> dict[str, Any]:

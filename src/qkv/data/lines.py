@@ -13,6 +13,7 @@ from ..errors import DataError, MissingError, did_you_mean
 from .report import SkipReport
 
 MAX_LINE = 1 << 20  # bytes
+MAX_WHOLE = 1 << 28  # bytes of a file that must be held at once
 MAX_RATIO, RATIO_FREE = 200, 4 << 20  # unpacked : packed, once this many bytes came out
 CHUNK = 1 << 17
 BOM = b"\xef\xbb\xbf"
@@ -66,6 +67,24 @@ def _line(number: int, offset: int, raw: bytes, size: int, quotes: int) -> Line:
     if size > MAX_LINE:
         return Line(number, offset, b"", True, quotes)
     return Line(number, offset, raw[:-1] if raw.endswith(b"\r") else raw)
+
+
+def read_whole(path: str) -> Line:
+    """All of a file as one line, without its byte order mark.  Raises as `read_lines`, and DataError QKV-037."""
+    parts, size = [], 0
+    for chunk in _headed(_chunks(path)):
+        parts.append(chunk)
+        size += len(chunk)
+        if size > MAX_WHOLE:
+            raise DataError(
+                f"more than {MAX_WHOLE >> 20} MiB in one document",
+                place=path,
+                fix="write it as JSON lines",
+                code="QKV-037",
+            )
+    raw = b"".join(parts)
+    _refuse_foreign(raw[: 1 << 12], path)
+    return Line(1, 0, raw.removeprefix(BOM))
 
 
 def decode(line: Line, path: str, errors: Literal["strict", "replace"], report: SkipReport) -> str:

@@ -27,6 +27,14 @@ REASONS = {
     "too many tokens": "max_tokens보다 긴 글",
     "no tokens": "토큰이 하나도 나오지 않음",
     "not encodable": "토크나이저가 처리하지 못함",
+    "empty field": "빈 항목",
+    "unknown label": "모르는 레이블",
+    "not a number": "숫자가 아님",
+    "tags do not fit": "태그가 글과 맞지 않음",
+    "answer not there": "답이 그 자리에 없음",
+    "bad turns": "대화 차례가 올바르지 않음",
+    "nothing to learn": "배울 토큰이 없음",
+    "alone in its group": "묶음에 짝이 없음",
 }
 IN_MEMORY = 4 << 20  # bytes of entries before they move to a temporary file
 EXAMPLES = 3  # places per reason that a summary shows
@@ -47,6 +55,7 @@ class SkipReport:
         self.read = 0
         self.used = 0
         self.replaced = 0  # lines used with U+FFFD in place of bad bytes
+        self.shortened = 0  # examples used up to the most tokens a row may have
         self.skipped: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
         # the run of neighbouring lines that may still grow
@@ -63,11 +72,12 @@ class SkipReport:
         self.read += 1
         self._count(file, line, reason)
 
-    def drop(self, place: str, reason: str) -> None:
-        """A pair that counted as used turns out unusable later on, by its token count for instance."""
-        file, _, line = place.rpartition(":")
-        self.used -= 1
-        self._count(file, int(line), reason)
+    def drop(self, place: str, reason: str, lines: int = 1) -> None:
+        """An example that counted as used turns out unusable later on, by its token count for instance."""
+        file, _, first = place.rpartition(":")
+        self.used -= lines
+        for line in range(int(first), int(first) + lines):
+            self._count(file, line, reason)
 
     def _count(self, file: str, line: int, reason: str) -> None:
         self.skipped[reason] += 1
@@ -107,6 +117,7 @@ class SkipReport:
             "lines": self.read,
             "used": self.used,
             "replaced": self.replaced,
+            "shortened": self.shortened,
             "skipped": dict(sorted(self.skipped.items())),
             "examples": {k: list(v) for k, v in sorted(self.examples.items())},
         }
@@ -128,4 +139,7 @@ class SkipReport:
                 "used with bad bytes replaced by U+FFFD", "잘못된 바이트를 U+FFFD로 바꾸어 사용"
             )
             out.append(f"  {self.replaced:>9,}  {named}")
+        if self.shortened:
+            named = t("used, cut to max_tokens", "max_tokens까지 잘라서 사용")
+            out.append(f"  {self.shortened:>9,}  {named}")
         return "\n".join(out)

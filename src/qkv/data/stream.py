@@ -35,7 +35,7 @@ class Rows:
     offsets: NDArray[np.int64]
 
     @classmethod
-    def of(cls, rows: Iterable[Sequence[int]]) -> "Rows":
+    def of(cls, rows: Iterable[Sequence[int] | NDArray[Any]]) -> "Rows":
         parts = [np.asarray(row, dtype=np.int32) for row in rows]
         ends = np.cumsum([0, *map(len, parts)], dtype=np.int64)
         return cls(np.concatenate([np.empty(0, np.int32), *parts]), ends)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import DataError
 from .lines import open_file
+from .records import RecordSource
 from .report import Pair
 from .sources import PairSource
 
@@ -35,7 +36,7 @@ def fingerprint(path: str) -> dict[str, Any]:
     }
 
 
-def fingerprints(sources: Iterable[PairSource]) -> dict[str, dict[str, Any]]:
+def fingerprints(sources: Iterable[PairSource | RecordSource]) -> dict[str, dict[str, Any]]:
     return {path: fingerprint(path) for source in sources for path in source.paths}
 
 
