@@ -20,6 +20,12 @@ class Memory:
     keep: Keep  # (B, S)
     summary: Tensor  # (B, C): an RNN's last state; the mean of a Transformer's states
 
+    @property
+    def mean(self) -> Tensor:
+        """(B, C): the mean of the real states; zeros where there is none."""
+        real = self.keep[..., None].to(self.states.dtype)
+        return (self.states * real).sum(1) / real.sum(1).clamp(min=1)
+
 
 Per = Literal["token", "row"]  # what N counts: the batch's real target tokens, or its rows
 
@@ -155,3 +161,23 @@ def set_state(net: nn.Module, tensors: Mapping[str, Tensor], *, place: object = 
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
+
+
+HEADS = ("head.", "pooler.")  # what a net of another task may lack or bring along
+
+
+def adopt(net: nn.Module, tensors: Mapping[str, Tensor], *, place: object = "") -> list[str]:
+    """Fine-tuning: take over all that the net shares with a checkpoint of another task, in place.
+
+    Returns the names of the tensors that stay as they were made: those of a head the checkpoint does not have, or has
+    for another number of labels.  Raises WeightsError where anything else is missing, left over or of another shape."""
+    own = state_of(net)
+    fresh = [
+        name
+        for name, tensor in own.items()
+        if name.startswith(HEADS) and (name not in tensors or tensors[name].shape != tensor.shape)
+    ]
+    left = {name for name in tensors if name not in own and name.startswith(HEADS)}
+    taken = {name: t for name, t in tensors.items() if name not in left}
+    set_state(net, taken | {name: own[name] for name in fresh}, place=place)
+    return fresh

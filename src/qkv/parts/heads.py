@@ -1,0 +1,78 @@
+"""What stands on an encoder's states: the pooled first token, a word for every token, labels."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from ..shapes import Logits, States
+from .block import ACTIVATIONS, Activation
+from .dropout import Dropout
+from .recurrent import in_sixteens
+
+
+class Pooler(nn.Module):
+    """tanh(W x_1 + b): one vector for the whole text, (B, S, C) -> (B, C).  Devlin et al. 2019, section 3.1, task 2."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(d_model, d_model)
+
+    def forward(self, x: States) -> Tensor:
+        (y,) = in_sixteens(self.dense, x[:, 0])
+        return y.tanh()
+
+
+class Words(nn.Module):
+    """Which word stands here: W norm(act(U x + a)) + b, (…, C) -> (…, V).  Devlin et al. 2019, section 3.1, task 1.
+
+    `out.weight` may be the embedding's (Press & Wolf 2017); b is its own."""
+
+    def __init__(
+        self, d_model: int, vocab_size: int, activation: Activation, norm_eps: float
+    ) -> None:
+        super().__init__()
+        self.dense = nn.Linear(d_model, d_model)
+        self.act = ACTIVATIONS[activation]
+        self.norm = nn.LayerNorm(d_model, eps=norm_eps)
+        self.out = nn.Linear(d_model, vocab_size)
+
+    def change(self, x: States) -> States:
+        """All but the last product."""
+        y: Tensor = self.norm(self.act(self.dense(x)))
+        return y
+
+    def forward(self, x: States) -> Logits:
+        y: Tensor = self.out(self.change(x))
+        return y
+
+
+class Labels(nn.Module):
+    """n numbers of a token or a text: W x + b, or W act(U x + a) + b; (…, C) -> (…, n).
+
+    `dropout` is before W, `first_dropout` before U."""
+
+    def __init__(
+        self,
+        d_model: int,
+        n: int,
+        *,
+        inner: Activation | None = None,
+        dropout: float = 0.0,
+        first_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.dense = None if inner is None else nn.Linear(d_model, d_model)
+        self.act: Callable[[Tensor], Tensor] | None = None if inner is None else ACTIVATIONS[inner]
+        self.out = nn.Linear(d_model, n)
+        self.first_drop, self.drop = Dropout(first_dropout), Dropout(dropout)
+
+    def change(self, x: Tensor) -> Tensor:
+        """All but the last product."""
+        if self.dense is not None and self.act is not None:
+            x = self.act(self.dense(self.first_drop(x)))
+        y: Tensor = self.drop(x)
+        return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(self.change(x))
+        return y
