@@ -9,11 +9,12 @@ import torch
 
 import qkv
 from qkv.errors import BusyError, ConfigError, DataError, Preempted
+from qkv.jobs import prepare
+from qkv.jobs.pairs import held_out
 from qkv.learn.loop import Header, Note, Step
 from qkv.learn.track import Status, read_metrics
 from qkv.models.interface import state_of
 from qkv.recipe import Recipe
-from qkv.run import held_out, prepare
 from qkv.weights import disk, store
 from qkv.weights.files import read_tensors, tensor_bytes
 
@@ -227,9 +228,9 @@ def test_without_dev_a_share_is_held_out_and_no_source_is_on_both_sides(tmp_path
     assert train and dev and not train & dev and data.leak == 0
     assert len(data.train) + len(data.dev) == 400  # repeated sources included: none is lost
     assert 0.05 < len(dev) / len(train | dev) < 0.4
-    assert all(held_out(p, 0.2) for p in data.dev.pairs)
+    assert all(held_out(p.source, 0.2) for p in data.dev.pairs)
     # a larger share holds out all that a smaller one did
-    assert all(held_out(p, 0.5) for p in data.dev.pairs)
+    assert all(held_out(p.source, 0.5) for p in data.dev.pairs)
 
 
 def test_too_few_pairs_to_hold_out_are_named(tmp_path):

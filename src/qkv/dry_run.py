@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoints import load
-from .data.batches import padding
-from .learn.loop import Trainer
+from .jobs import prepare
+from .learn.loop import Trainer, tokens_of
 from .recipe import Overrides, Recipe
-from .run import fresh_net, prepare, stream
+from .run import fresh_net
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,13 @@ def dry_run(recipe: str | Path | Mapping[str, Any], overrides: Overrides = ()) -
     """Read the data, build the model, time a few steps; nothing is written."""
     made = Recipe.read(recipe, overrides)
     start = load(made.start, device="cpu") if made.start else None
-    data = prepare(made, start.tokenizer if start else None)
-    net, config = fresh_net(made, data.tokenizer, start)
+    job = prepare(made, start.tokenizer if start else None)
+    net, config = fresh_net(job, start)
+    stream: Any = job.stream()
     nowhere: Any = _Nowhere()
     trainer = Trainer(
         net=net,
-        stream=stream(made, data),
+        stream=stream,
         config=made.train,
         optim=made.optim,
         seed=made.seed,
@@ -65,25 +66,26 @@ def dry_run(recipe: str | Path | Mapping[str, Any], overrides: Overrides = ()) -
         log=nowhere,
         validate=lambda net, step: {},
     )
-    times, tokens = [], 0
+    times, tokens, seen = [], 0, []
     for step in range(1, 5):
         began = time.perf_counter()
         batches = trainer.micro_batches(step)
         loss, _ = trainer.gradients(step, batches)
         trainer.optimizer.zero_grad(set_to_none=True)
         times.append(time.perf_counter() - began)
-        tokens = sum(b.target_tokens for b in batches)
+        tokens = sum(map(tokens_of, batches))
+        seen += [k for b in batches for k in (b.keep, b.target_keep) if k is not None]
     seconds = sorted(times[1:])[1]
-    lengths, order = data.train.lengths, trainer.stream.order  # type: ignore[attr-defined]
+    train, dev = job.sizes
     return DryRun(
         parameters=sum(p.numel() for p in net.parameters()),
-        report=data.report.to_dict(),
-        train_pairs=len(data.train),
-        dev_pairs=len(data.dev),
-        padding=padding(lengths, order.plan(0)),
+        report=job.report.to_dict(),
+        train_pairs=train,
+        dev_pairs=dev,
+        padding=1 - sum(int(k.sum()) for k in seen) / sum(k.numel() for k in seen),
         step_seconds=seconds,
         tokens_per_second=tokens / seconds,
         estimated_seconds=seconds * made.train.steps,
         memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        vocab_size=data.tokenizer.vocab_size,
+        vocab_size=job.tokenizer.vocab_size,
     )

@@ -1,27 +1,47 @@
 """A recipe: everything that decides a run, as one TOML file."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from .config import from_dict, override, read_toml, to_dict
+from .data.objectives import OBJECTIVES
+from .data.records import RecordSource
 from .data.sources import PairSource
 from .decode.answer import SearchConfig
-from .errors import ConfigError
+from .errors import ConfigError, did_you_mean
 from .learn.loop import TrainConfig
 from .learn.optim import OptimConfig
 from .text import TextConfig
 
 Overrides = Mapping[str, Any] | Sequence[str]
+Source = PairSource | RecordSource
+TRANSLATE = "translate"
+# what an evaluation measures beside the loss, by objective
+MEASURES = {
+    "lm": ("perplexity",),
+    "windows": ("perplexity",),
+    "mlm": ("perplexity",),
+    "spans": ("perplexity",),
+    "infill": ("perplexity",),
+    "chat": ("perplexity",),
+    "classify": ("accuracy", "f1"),
+    "regress": ("pearson", "spearman"),
+    "tag": ("f1", "precision", "recall"),
+    "answer": ("exact", "f1"),
+    "contrast": ("recall@1",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    train: PairSource
-    dev: PairSource | None = None  # None: every pair whose hash falls into `holdout` is kept apart
+    """The sources are pairs for translation, records for every other objective."""
+
+    train: Any  # Source
+    dev: Any = None  # None: every example whose hash falls into `holdout` is kept apart
     holdout: float = 0.02
-    max_tokens: int = 256  # longer sides are skipped, and counted
+    max_tokens: int = 256  # translation: longer sides are skipped, and counted
 
     def __post_init__(self) -> None:
         if not 0 < self.holdout < 1:
@@ -48,6 +68,7 @@ class Recipe:
         ""  # `from` in TOML: a model or run folder whose weights and tokenizer to go on from
     )
     data: DataConfig
+    objective: dict[str, Any] = field(default_factory=dict)  # kind, and the settings of that kind
     text: TextConfig = field(default_factory=TextConfig)
     model: dict[str, Any] = field(default_factory=dict)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -63,8 +84,7 @@ class Recipe:
                 f"name {self.name!r} cannot name a folder",
                 fix="letters, digits, - _ . (at most 100)",
             )
-        measured = self.eval.metrics if self.eval.sentences else ()
-        known = ("dev/loss", "dev/perplexity", *(f"dev/{m}" for m in measured))
+        known = ("dev/loss", *(f"dev/{m}" for m in self.measures))
         if self.train.metric not in known:
             raise ConfigError(
                 f"train.metric {self.train.metric!r} is not measured",
@@ -83,15 +103,55 @@ class Recipe:
         values = override(dict(source), overrides)
         if "from" in values:
             values["start"] = values.pop("from")
+        kind = _kind(values, place)
+        if isinstance(values.get("data"), Mapping):
+            values["data"] = _sources(values["data"], kind, place)
+        if kind != TRANSLATE and isinstance(values.get("train", {}), Mapping):
+            values["train"] = {"smoothing": 0.0, **values.get("train", {})}
         recipe = from_dict(cls, values, place=place)
+        recipe.objective_config(place)
         if not recipe.start:
-            recipe.model_config(8, place)  # a wrong model setting is found before any data is read
+            recipe.model_config({"vocab_size": 8}, place)  # a mistake is found before data is read
         return recipe
 
-    def model_config(self, vocab_size: int, place: object = "") -> Any:
-        from .models import configure
+    @property
+    def objective_kind(self) -> str:
+        kind: str = self.objective.get("kind", TRANSLATE)
+        return kind
 
-        return configure({**self.model, "vocab_size": vocab_size}, place=place)
+    @property
+    def measures(self) -> tuple[str, ...]:
+        if self.objective_kind == TRANSLATE:
+            return ("perplexity", *(self.eval.metrics if self.eval.sentences else ()))
+        return MEASURES.get(self.objective_kind, ())
+
+    def objective_config(self, place: object = "") -> Any:
+        """The settings of the objective; None for translation, which has none of its own."""
+        settings = {k: v for k, v in self.objective.items() if k != "kind"}
+        if self.objective_kind == TRANSLATE:
+            if settings:
+                raise ConfigError(
+                    f"objective {TRANSLATE!r} has no setting {next(iter(settings))!r}",
+                    place=place,
+                    fix=f"remove it, or choose a kind: {', '.join(OBJECTIVES)}",
+                    code="QKV-010",
+                )
+            return None
+        config = OBJECTIVES[self.objective_kind].config
+        return from_dict(config, settings, place=place, at="objective.")
+
+    def model_config(self, given: Mapping[str, Any], place: object = "") -> Any:
+        """The family's configuration; `given` is what the data decides, as far as the family asks for it."""
+        from .models import CONFIGS, configure
+
+        family = CONFIGS.get(self.model.get("family", "transformer"))
+        asked = {f.name for f in fields(family)} if family else {"vocab_size"}
+        decided = {
+            k: v
+            for k, v in given.items()
+            if k in asked and (k not in self.model or k == "vocab_size")
+        }
+        return configure({**self.model, **decided}, place=place)
 
     def to_dict(self) -> dict[str, Any]:
         values: dict[str, Any] = to_dict(self)
@@ -104,7 +164,9 @@ class Recipe:
         def full(path: str) -> str:
             return path if not path or path.startswith("builtin:") else str((root / path).resolve())
 
-        def move(source: PairSource) -> PairSource:
+        def move(source: Source) -> Source:
+            if isinstance(source, RecordSource):
+                return replace(source, path=full(source.path))
             return replace(
                 source,
                 path=full(source.path),
@@ -114,4 +176,33 @@ class Recipe:
 
         dev = None if self.data.dev is None else move(self.data.dev)
         data = replace(self.data, train=move(self.data.train), dev=dev)
-        return replace(self, data=data, start=full(self.start))
+        return replace(self, data=data, start=_model(self.start, full))
+
+
+def _kind(values: Mapping[str, Any], place: object) -> str:
+    """The objective's name.  Raises ConfigError with the nearest known one."""
+    objective = values.get("objective", {})
+    kind = objective.get("kind", TRANSLATE) if isinstance(objective, Mapping) else TRANSLATE
+    if kind != TRANSLATE and kind not in OBJECTIVES:
+        raise ConfigError(
+            f"objective.kind = {kind!r} is unknown",
+            place=place,
+            fix=did_you_mean(str(kind), [TRANSLATE, *OBJECTIVES]),
+        )
+    return str(kind)
+
+
+def _sources(data: Mapping[str, Any], kind: str, place: object) -> dict[str, Any]:
+    """[data] with its sources read: pairs for translation, records for the other objectives."""
+    source: type[Source] = PairSource if kind == TRANSLATE else RecordSource
+    return {
+        name: from_dict(source, value, place=place, at=f"data.{name}.")
+        if name in ("train", "dev") and isinstance(value, Mapping)
+        else value
+        for name, value in data.items()
+    }
+
+
+def _model(start: str, full: Callable[[str], str]) -> str:
+    """A path made absolute; the name of a published model stays a name."""
+    return full(start) if start and Path(start).exists() else start

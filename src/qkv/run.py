@@ -5,10 +5,9 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,11 @@ import torch
 
 from .checkpoints import load
 from .config import read_json, to_toml
-from .data.report import Pair, SkipReport
-from .data.sources import read_pairs
-from .data.stream import Corpus, Stream, encode, sampler
-from .data.watch import check_unchanged, fingerprints, overlap
-from .decode.answer import SearchConfig
-from .errors import DataError, TokenizerError
-from .learn import measure
+from .data.sources import PairSource
+from .data.watch import check_unchanged, fingerprints
+from .jobs import Job, prepare
 from .learn.checkpoint import RunFolder
-from .learn.loop import Event, Header, Listen, Note, Step, Trainer
+from .learn.loop import Event, Header, Listen, Note, Step, Trainer, Validate
 from .learn.speed import has_bf16
 from .learn.track import Status, Tracker, plots, read_metrics
 from .messages import t
@@ -33,9 +28,7 @@ from .model import Model
 from .models import build
 from .models.interface import set_state, state_of
 from .recipe import Overrides, Recipe
-from .score import corpus_nll
-from .text import AnyTokenizer, load_tokenizer
-from .text import train as train_tokenizer
+from .text import load_tokenizer
 from .weights import store
 
 
@@ -55,53 +48,6 @@ class Run:
     def to_dict(self) -> dict[str, Any]:
         best = read_json(self.folder / "best.json")
         return {"run": str(self.folder), "best": best}
-
-
-# -- data ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a run learns from: encoded pairs, the tokenizer, and what was skipped."""
-
-    train: Corpus
-    dev: Corpus
-    tokenizer: AnyTokenizer
-    report: SkipReport
-    dev_report: SkipReport
-    leak: int  # pairs of dev that also occur in train
-
-
-def prepare(recipe: Recipe, tokenizer: AnyTokenizer | None = None) -> Data:
-    """Read, split, learn the tokenizer where there is none, encode."""
-    report, dev_report = SkipReport(), SkipReport()
-    pairs = list(read_pairs(recipe.data.train, report))
-    if recipe.data.dev is None:
-        dev = [p for p in pairs if held_out(p, recipe.data.holdout)]
-        pairs = [p for p in pairs if not held_out(p, recipe.data.holdout)]
-        if not dev or not pairs:
-            raise DataError(
-                f"{len(pairs) + len(dev)} pairs are too few to hold {recipe.data.holdout:.0%} apart",
-                place=recipe.data.train.path,
-                fix="give [data.dev], or a larger data.holdout",
-                code="QKV-032",
-            )
-    else:
-        dev = list(read_pairs(recipe.data.dev, dev_report))
-    if tokenizer is None:
-        tokenizer = train_tokenizer((s for p in pairs for s in (p.source, p.target)), recipe.text)
-    leak = overlap(pairs, dev)
-    most = recipe.data.max_tokens
-    train = encode(pairs, tokenizer, tokenizer, report, max_tokens=most)
-    kept = dev_report if recipe.data.dev else report  # held-out pairs were read with the others
-    made = encode(dev, tokenizer, tokenizer, kept)
-    return Data(train, made, tokenizer, report, dev_report, leak)
-
-
-def held_out(pair: Pair, share: float) -> bool:
-    """A pair's side of the split depends on its source alone, so that no sentence is on both sides."""
-    digest = blake2b(pair.source.encode(), digest_size=8).digest()
-    return int.from_bytes(digest) < share * 2**64
 
 
 # -- training ------------------------------------------------------------------------------------------
@@ -177,30 +123,27 @@ def _train(recipe: Recipe, folder: Path, listen: Listen, stop: Callable[[], str 
         # the recipe last: with it the folder is a run that goes on, and by then it is whole
         store.write_file(folder / "env.json", _json(environment()))
         store.write_file(folder / "config.toml", to_toml(recipe.to_dict()).encode())
-    data, start = _data(recipe, folder)
-    net, config = fresh_net(recipe, data.tokenizer, start)
-    model = Model(net, data.tokenizer, config, recipe.decode)
-    listen(Header(_header(recipe, folder, data, model)))
+    job, start = _data(recipe, folder)
+    net, config = fresh_net(job, start)
+    model = Model(net, job.tokenizer, config, recipe.decode)
+    listen(Header(_header(folder, job, model)))
     keeper = RunFolder(folder, recipe.train, lambda w, m: model.files(w, card(recipe, model, m)))
     log = Tracker(folder, recipe.track)
-    if data.leak:
-        listen(
-            Note(
-                t(
-                    f"{data.leak} dev pairs also occur in train",
-                    f"dev의 {data.leak}쌍이 train에도 있습니다",
-                )
-            )
+    if job.leak:
+        seen = (
+            f"{job.leak} dev examples also occur in train",
+            f"dev의 {job.leak}개가 train에도 있습니다",
         )
+        listen(Note(t(*seen)))
     trainer = Trainer(
         net=net,
-        stream=stream(recipe, data),
+        stream=job.stream(),
         config=recipe.train,
         optim=recipe.optim,
         seed=recipe.seed,
         keeper=keeper,
         log=log,
-        validate=Validation(recipe, data, model, folder),
+        validate=_validation(job, model, folder),
         listen=_status(folder, listen),
         stop=stop,
     )
@@ -228,33 +171,34 @@ def _best(folder: Path, recipe: Recipe) -> dict[str, Any]:
     return best
 
 
-def _data(recipe: Recipe, folder: Path) -> tuple[Data, Model | None]:
+def _data(recipe: Recipe, folder: Path) -> tuple[Job, Model | None]:
     """The data of this run; checked against its fingerprint when a run goes on."""
     sources = [s for s in (recipe.data.train, recipe.data.dev) if s is not None]
     known = folder / "data.json"
     start = load(recipe.start, device="cpu") if recipe.start else None
     if known.is_file():
         check_unchanged(read_json(known)["files"])
-        data = prepare(recipe, load_tokenizer(folder / "tokenizer"))
+        job = prepare(recipe, load_tokenizer(folder / "tokenizer"))
     else:
-        data = prepare(recipe, start.tokenizer if start else None)
-        store.write_folder(folder / "tokenizer", data.tokenizer.files())
-        reports = (data.report, data.dev_report)
+        job = prepare(recipe, start.tokenizer if start else None)
+        store.write_folder(folder / "tokenizer", job.tokenizer.files())
+        reports = (job.report, job.dev_report)
         skipped = "".join(f"{line}\n" for r in reports for line in r.lines())
         store.write_file(folder / "skipped.jsonl", skipped.encode())
         report = {
             "files": fingerprints(sources),
-            "report": data.report.to_dict(),
-            "dev_report": data.dev_report.to_dict(),
-            "leak": data.leak,
+            "report": job.report.to_dict(),
+            "dev_report": job.dev_report.to_dict(),
+            "leak": job.leak,
         }
         store.write_file(known, _json(report))
-    return data, start
+    return job, start
 
 
-def fresh_net(recipe: Recipe, tokenizer: AnyTokenizer, start: Model | None) -> tuple[Any, Any]:
+def fresh_net(job: Job, start: Model | None) -> tuple[Any, Any]:
     """The net a run begins with: fresh weights by the recipe's seed, or those of `from`."""
-    config = start.config if start else recipe.model_config(tokenizer.vocab_size)
+    recipe = job.recipe
+    config = start.config if start else recipe.model_config(job.settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         net = build(config)
@@ -263,62 +207,20 @@ def fresh_net(recipe: Recipe, tokenizer: AnyTokenizer, start: Model | None) -> t
     return net, config
 
 
-def ends_texts(tokenizer: AnyTokenizer) -> int:
-    """The id that ends a text.  Raises TokenizerError where there is none."""
-    if tokenizer.eos_id is None:
-        raise TokenizerError(
-            "this tokenizer has no end-of-text token",
-            fix="name one as eos_token in tokenizer_config.json",
-        )
-    return tokenizer.eos_id
+def _validation(job: Job, model: Model, folder: Path) -> Validate:
+    """The job's measures; what it wrote goes to samples.jsonl, without those of a killed run's future."""
+    measured, path = job.validation(model), folder / "samples.jsonl"
 
-
-def stream(recipe: Recipe, data: Data) -> Stream:
-    alpha = recipe.text.sample_alpha
-    tokenizer = data.tokenizer
-    return Stream(
-        data.train,
-        recipe.train.batch_tokens,
-        recipe.seed,
-        pad_id=tokenizer.pad_id or 0,  # padding is masked: any id will do
-        eos_id=ends_texts(tokenizer),
-        resample=sampler(tokenizer, tokenizer, alpha) if alpha else None,
-    )
-
-
-class Validation:
-    """What an evaluation measures: loss and perplexity on all of dev, BLEU and chrF on some sentences."""
-
-    def __init__(self, recipe: Recipe, data: Data, model: Model, folder: Path) -> None:
-        self.recipe, self.data, self.model, self.folder = recipe, data, model, folder
-
-    def __call__(self, net: torch.nn.Module, step: int) -> dict[str, float]:
-        nll, tokens = corpus_nll(net, self.data.dev, self.model.tokenizer)
-        metrics = {"dev/loss": nll / tokens, "dev/perplexity": measure.perplexity(nll, tokens)}
-        n = min(self.recipe.eval.sentences, len(self.data.dev))
-        if n:
-            pairs = self.data.dev.pairs[:n]
-            refs = [p.target for p in pairs]
-            # greedy and short: what a glance during training costs; `qkv eval` searches properly
-            how = SearchConfig(max_new_tokens=2 * self.recipe.data.max_tokens)
-            texts = [p.source for p in pairs]
-            hyps = [a[0].text for a in self.model.answers(texts, how, 4096)]
-            how_scored = self.recipe.eval
-            scores = measure.translation_scores(
-                hyps, refs, how_scored.metrics, how_scored.tokenize, how_scored.lowercase
-            )
-            metrics |= {f"dev/{name}": float(s.value) for name, s in scores.items()}
-            self.samples(step, pairs, hyps)
+    def validate(net: torch.nn.Module, step: int) -> dict[str, float]:
+        metrics = measured(net, step)
+        if job.samples():
+            kept = [r for r in read_metrics(path) if r["step"] < step] if path.is_file() else []
+            kept += [{"step": step, **row} for row in job.samples()]
+            lines = [json.dumps(r, ensure_ascii=False, sort_keys=True) + "\n" for r in kept]
+            store.write_file(path, "".join(lines).encode())
         return metrics
 
-    def samples(self, step: int, pairs: Sequence[Pair], hyps: Sequence[str]) -> None:
-        """samples.jsonl: five sentences at every evaluation; those of a killed run's future are dropped."""
-        path = self.folder / "samples.jsonl"
-        kept = [r for r in read_metrics(path) if r["step"] < step] if path.is_file() else []
-        for p, h in list(zip(pairs, hyps, strict=True))[:5]:
-            kept.append({"step": step, "source": p.source, "reference": p.target, "text": h})
-        lines = [json.dumps(r, ensure_ascii=False, sort_keys=True) + "\n" for r in kept]
-        store.write_file(path, "".join(lines).encode())
+    return validate
 
 
 def _status(folder: Path, listen: Listen) -> Listen:
@@ -337,17 +239,19 @@ def _status(folder: Path, listen: Listen) -> Listen:
 # -- what is said about a run ------------------------------------------------------------------------------
 
 
-def _header(recipe: Recipe, folder: Path, data: Data, model: Model) -> list[tuple[str, str]]:
-    n = sum(p.numel() for p in model.net.parameters())
-    r = data.report
-    tok = data.tokenizer
+def _header(folder: Path, job: Job, model: Model) -> list[tuple[str, str]]:
+    recipe, r, tok = job.recipe, job.report, job.tokenizer
+    n, (train, dev) = sum(p.numel() for p in model.net.parameters()), job.sizes
+    pairs = isinstance(recipe.data.train, PairSource)
+    what, ko = ("pairs", "쌍") if pairs else ("examples", "개")
+    lines = f"{r.read - r.used:,} of {r.read:,} lines skipped"
     return [
         (t("run", "실행"), str(folder)),
         (
             t("data", "데이터"),
             t(
-                f"{len(data.train):,} pairs train, {len(data.dev):,} dev; {r.read - r.used:,} of {r.read:,} lines skipped",
-                f"학습 {len(data.train):,}쌍, 개발 {len(data.dev):,}쌍; {r.read:,}줄 중 {r.read - r.used:,}줄 건너뜀",
+                f"{train:,} {what} train, {dev:,} dev; {lines}",
+                f"학습 {train:,}{ko}, 개발 {dev:,}{ko}; {r.read:,}줄 중 {r.read - r.used:,}줄 건너뜀",
             ),
         ),
         (t("text", "토크나이저"), f"{tok.kind}, {tok.vocab_size:,}"),

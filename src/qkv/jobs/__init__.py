@@ -1,0 +1,50 @@
+"""What a recipe's objective asks of a run: its data, its batches, and what an evaluation measures."""
+
+from typing import Any, Protocol
+
+from ..data.report import SkipReport
+from ..learn.loop import Stream, Validate
+from ..model import Model
+from ..recipe import TRANSLATE, Recipe
+from ..text import AnyTokenizer
+
+
+class Job(Protocol):
+    """The data of a run, read and encoded."""
+
+    recipe: Recipe
+    tokenizer: AnyTokenizer
+    report: SkipReport
+    dev_report: SkipReport
+    leak: int  # examples of dev that also occur in train
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many examples train and dev have."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the data decides of [model]: vocabulary, special ids, the head and its labels."""
+        ...
+
+    def stream(self) -> Stream: ...
+
+    def validation(self, model: Model) -> Validate:
+        """Metrics of the dev set."""
+        ...
+
+    def samples(self) -> list[dict[str, Any]]:
+        """What the last evaluation wrote, for samples.jsonl; none where the objective writes nothing."""
+        ...
+
+
+def prepare(recipe: Recipe, tokenizer: AnyTokenizer | None = None) -> Job:
+    """Read, split, learn the tokenizer where there is none, encode."""
+    if recipe.objective_kind == TRANSLATE:
+        from .pairs import PairsJob
+
+        return PairsJob.read(recipe, tokenizer)
+    from .texts import TextsJob
+
+    return TextsJob.read(recipe, tokenizer)

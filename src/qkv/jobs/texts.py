@@ -1,0 +1,253 @@
+"""Objectives on texts: language models, masked words, classes, numbers, tags, answers, neighbours."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.objectives import OBJECTIVES, Specials, evaluation, feed
+from ..data.objectives.answer import Answers, spans_of
+from ..data.objectives.feed import Task
+from ..data.objectives.tag import Tagged
+from ..data.records import Record, read_records
+from ..data.report import SkipReport
+from ..errors import ConfigError
+from ..learn import measure, scores
+from ..learn.loop import Stream, Validate
+from ..learn.terms import term_loss, terms_of
+from ..model import Model
+from ..models.interface import Predictions
+from ..recipe import Recipe
+from ..shapes import Batch
+from ..text import AnyTokenizer
+from ..text import train as train_tokenizer
+from .pairs import held_out, too_few
+from .settings import special_ids
+
+BUDGET = 8192  # tokens of a batch when measuring
+# the head an objective trains, where a family has a choice of heads
+HEADS = {
+    "mlm": "mlm",
+    "nsp": "pretraining",
+    "classify": "classes",
+    "regress": "classes",
+    "tag": "tags",
+    "answer": "span",
+    "contrast": "none",
+}
+
+
+@dataclass
+class TextsJob:
+    """Encoded examples of an objective, the tokenizer, and what was skipped."""
+
+    recipe: Recipe
+    train: Task
+    dev: Task
+    tokenizer: AnyTokenizer
+    report: SkipReport
+    dev_report: SkipReport
+    leak: int
+    written: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, recipe: Recipe, tokenizer: AnyTokenizer | None = None) -> "TextsJob":
+        report, dev_report = SkipReport(), SkipReport()
+        records = list(read_records(recipe.data.train, report))
+        if recipe.data.dev is None:
+            dev = [r for r in records if held_out(_key(r), recipe.data.holdout)]
+            records = [r for r in records if not held_out(_key(r), recipe.data.holdout)]
+            too_few(len(dev), len(records), recipe)
+        else:
+            dev = list(read_records(recipe.data.dev, dev_report))
+        if tokenizer is None:
+            tokenizer = train_tokenizer((s for r in records for s in strings(r)), recipe.text)
+        specials = Specials.of(tokenizer)
+        build = OBJECTIVES[recipe.objective_kind].build
+        train = build(recipe.objective_config(), records, tokenizer, specials, report)
+        kept = dev_report if recipe.data.dev else report
+        # train.config: the classes are those of train, whatever dev holds
+        made = build(train.config, dev, tokenizer, specials, kept)
+        leak = len({_key(r) for r in records} & {_key(r) for r in dev})
+        return cls(recipe, train, made, tokenizer, report, dev_report, leak)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        return len(self.train.lengths), len(self.dev.lengths)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        kind, config = self.recipe.objective_kind, self.train.config
+        made = special_ids(self.tokenizer)
+        if kind in HEADS:
+            made["head"] = HEADS[kind]
+        if kind == "classify":
+            made["labels"] = config.classes
+        elif kind == "tag":
+            made["labels"] = config.labels
+        elif kind == "regress":
+            made |= {"labels": ("value",), "problem": "value"}
+        return made
+
+    def stream(self) -> Stream:
+        return feed(self.train, self.recipe.train.batch_tokens, self.recipe.seed)
+
+    def samples(self) -> list[dict[str, Any]]:
+        return self.written
+
+    def validation(self, model: Model) -> Validate:
+        """The loss over all of dev, and what the objective is measured by."""
+
+        def measured(net: torch.nn.Module, step: int) -> dict[str, float]:
+            metrics = self.losses(net)
+            extra = SCORES.get(self.recipe.objective_kind)
+            return metrics | ({} if extra is None else extra(net, self.dev))
+
+        return measured
+
+    @torch.inference_mode()
+    def losses(self, net: Any) -> dict[str, float]:
+        """dev/loss: the sum of the terms' means; each by its name where there are several."""
+        total: dict[str, float] = {}
+        count: dict[str, int] = {}
+        tokens = False
+        for batch in batches(net, self.dev):
+            for term in terms_of(net.loss_inputs(batch)):
+                made = term_loss(term)
+                total[term.name] = total.get(term.name, 0.0) + float(made.nll)
+                count[term.name] = count.get(term.name, 0) + made.tokens
+                tokens |= isinstance(term, Predictions) and term.per == "token"
+        means = {name: total[name] / max(count[name], 1) for name in total}
+        metrics = {"dev/loss": sum(means.values())}
+        if len(means) > 1:
+            metrics |= {f"dev/loss/{name}": mean for name, mean in means.items()}
+        elif tokens:
+            (name,) = means
+            metrics["dev/perplexity"] = measure.perplexity(total[name], count[name])
+        return metrics
+
+
+def _key(record: Record) -> str:
+    return "\n".join(strings(record))
+
+
+def strings(value: Any) -> Iterator[str]:
+    """The texts of a record, at any depth; not its labels."""
+    if isinstance(value, Record):
+        learned = (v for k, v in value.values.items() if k not in ("label", "tags", "spans"))
+        yield from strings(list(learned))
+    elif isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from strings([v for k, v in value.items() if k != "role"])
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from strings(item)
+
+
+def batches(net: Any, task: Task) -> Iterator[Batch]:
+    device = next(net.parameters()).device
+    for batch in evaluation(task, BUDGET):
+        yield batch.to(device)
+
+
+# -- what each objective is measured by ------------------------------------------------------------------
+
+
+def each_row(
+    net: Any, task: Task, answer: Callable[[Batch], Iterable[Any]]
+) -> tuple[list[Any], list[Any]]:
+    """(answers, labels) of every example, in order."""
+    n = len(task.lengths)
+    found: list[Any] = [None] * n
+    labels: list[Any] = [None] * n
+    for batch in batches(net, task):
+        index = range(len(batch)) if batch.index is None else batch.index.tolist()
+        given = [None] * len(batch) if batch.label is None else batch.label.tolist()
+        for i, value, label in zip(index, answer(batch), given, strict=True):
+            found[i], labels[i] = value, label
+    return found, labels
+
+
+@torch.inference_mode()
+def class_scores(net: Any, task: Task) -> dict[str, float]:
+    found, right = each_row(net, task, lambda b: net.logits(b).argmax(-1).tolist())
+    return {
+        "dev/accuracy": scores.accuracy(found, right),
+        "dev/f1": scores.macro_f1(found, right),
+    }
+
+
+@torch.inference_mode()
+def value_scores(net: Any, task: Task) -> dict[str, float]:
+    found, right = each_row(net, task, lambda b: net.logits(b).flatten().tolist())
+    return {
+        "dev/pearson": scores.pearson(found, right),
+        "dev/spearman": scores.spearman(found, right),
+    }
+
+
+@torch.inference_mode()
+def tag_scores(net: Any, task: Task) -> dict[str, float]:
+    if not isinstance(task, Tagged):
+        raise TypeError("tags are of tagged texts")
+    found, _ = each_row(net, task, lambda b: net.logits(b).argmax(-1).tolist())
+    right = [marks for _, marks in task.marked]
+    return {f"dev/{k}": v for k, v in scores.spans(task.spans(found), right).items()}
+
+
+@torch.inference_mode()
+def answer_scores(net: Any, task: Task) -> dict[str, float]:
+    """Each window names its best span, or none; of a question's windows the surest span is the answer."""
+    if not isinstance(task, Answers):
+        raise TypeError("answers are to questions")
+    found, _ = each_row(net, task, lambda b: best_spans(net.logits(b), b.keep, b.segment))
+    texts = spans_of(task, [(first, last) for first, last, _ in found])
+    sure: list[list[float]] = [[] for _ in task.asked]
+    for window, (_, _, margin) in zip(task.windows, found, strict=True):
+        sure[window.example].append(margin)
+    chosen = [text[int(np.argmax(s))] for text, s in zip(texts, sure, strict=True)]
+    right = [q.answers or ((q.context[q.start : q.end],) if q.end else ()) for q in task.asked]
+    return {f"dev/{k}": v for k, v in scores.answers(chosen, right).items()}
+
+
+def best_spans(
+    logits: Tensor, keep: Tensor, segment: Tensor | None, longest: int = 32
+) -> list[tuple[int, int, float]]:
+    """(first, last, score - score of no answer) of every row; logits (B, S, 2), a span has at most `longest` tokens."""
+    may = keep if segment is None else keep & (segment == segment.amax(1, keepdim=True))
+    first, last = logits.float().masked_fill(~may[..., None], -torch.inf).unbind(-1)
+    S = first.shape[1]
+    at = torch.arange(S, device=first.device)
+    apart = at[None] - at[:, None]
+    pair = first[:, :, None] + last[:, None]  # (B, S, S)
+    pair = pair.masked_fill((apart < 0) | (apart >= longest), -torch.inf)
+    score, place = pair.flatten(1).max(1)
+    nothing = logits[:, 0].float().sum(-1)  # the first token stands for no answer
+    rows = zip(place.tolist(), (score - nothing).tolist(), strict=True)
+    return [(p // S, p % S, m) if m > 0 else (0, 0, m) for p, m in rows]
+
+
+@torch.inference_mode()
+def neighbour_scores(net: Any, task: Task) -> dict[str, float]:
+    def both(b: Batch) -> Iterable[Any]:
+        if b.target is None or b.target_keep is None:
+            raise ConfigError("neighbours come in pairs", fix="give text and pair")
+        a, c = net.encode(Batch(b.source, b.keep)), net.encode(Batch(b.target, b.target_keep))
+        return zip(a.mean.tolist(), c.mean.tolist(), strict=True)
+
+    found, same = each_row(net, task, both)
+    a, b = (np.array([row[i] for row in found]) for i in (0, 1))
+    return {"dev/recall@1": scores.recall_at_1(a, b, same)}
+
+
+SCORES: dict[str, Callable[[Any, Task], dict[str, float]]] = {
+    "classify": class_scores,
+    "regress": value_scores,
+    "tag": tag_scores,
+    "answer": answer_scores,
+    "contrast": neighbour_scores,
+}
