@@ -32,6 +32,10 @@ KINDS = {
     "unigram-lower": TextConfig(kind="unigram", vocab_size=420, lowercase=True),
     "words-lower": TextConfig(kind="words", vocab_size=300, lowercase=True),
     "bytes-lower": TextConfig(kind="bytes", lowercase=True),
+    "unigram-mask": TextConfig(kind="unigram", vocab_size=420, specials=("<mask>",)),
+    "bpe-mask": TextConfig(kind="bpe", vocab_size=460, specials=("<mask>", "<extra_id_0>")),
+    "wordpiece-mask": TextConfig(kind="wordpiece", vocab_size=320, specials=("<mask>",)),
+    "bytes-mask": TextConfig(kind="bytes", specials=("<mask>",)),
 }
 LOSSLESS = [k for k in KINDS if k.split("-")[0] in ("unigram", "bpe", "bytes")]
 

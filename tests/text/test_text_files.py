@@ -139,7 +139,7 @@ def mutate(value: Any, rng: random.Random) -> None:
     if action == 0:
         del node[k]
     elif action == 1:
-        node[k] = rng.choice(JUNK)
+        node[k] = copy.deepcopy(rng.choice(JUNK))
     elif action == 2:
         node[k], node[other] = node[other], node[k]
     elif action == 3 and isinstance(node, list):

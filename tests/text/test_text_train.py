@@ -152,9 +152,41 @@ def test_hostile_lines_can_be_trained_on() -> None:
         ({"sample_alpha": 1.5}, "QKV-012"),
         ({"min_count": 0}, "QKV-012"),
         ({"kind": "bytes", "jamo": True}, "QKV-013"),
+        ({"specials": ("[MASK]",)}, "QKV-012"),
+        ({"specials": ("<pad>",)}, "QKV-012"),
+        ({"specials": ("<0x41>",)}, "QKV-012"),
+        ({"specials": ("<a>", "<a>")}, "QKV-012"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, object], code: str) -> None:
     with pytest.raises(ConfigError) as e:
         TextConfig(**settings)  # type: ignore[arg-type]
     assert e.value.code == code and e.value.fix
+
+
+@pytest.mark.parametrize("kind", ["unigram-mask", "bpe-mask", "wordpiece-mask", "bytes-mask"])
+def test_further_specials_are_the_last_ids_and_no_text(
+    kind: str, tokenizers: dict[str, Tokenizer]
+) -> None:
+    tk = tokenizers[kind]
+    n, names = tk.vocab_size, tk.config.specials
+    assert [tk.id_of(s) for s in names] == list(range(n - len(names), n))
+    assert tk.mask_id == tk.id_of("<mask>")
+    for text in ("<mask>", "a <mask> b", "<extra_id_0>"):
+        assert max(tk.encode(text).ids) < n - len(names)
+    assert tk.decode([*tk.encode("ocean").ids, tk.id_of("<mask>")]) == "ocean"
+    again = Tokenizer.from_files(tk.files())
+    assert again.fingerprint == tk.fingerprint and again.mask_id == tk.mask_id
+
+
+def test_without_specials_the_files_stay_as_they_were(tokenizers: dict[str, Tokenizer]) -> None:
+    tk = tokenizers["bpe"]
+    assert b"specials" not in tk.files()["qkv_tokenizer.json"]
+    assert tk.mask_id is None and tk.id_of("<mask>") is None
+
+
+def test_specials_that_a_file_lost_are_noticed(tokenizers: dict[str, Tokenizer]) -> None:
+    files = tokenizers["unigram-mask"].files()
+    files["qkv_tokenizer.json"] = files["qkv_tokenizer.json"].replace(b"<mask>", b"<masc>")
+    with pytest.raises(TokenizerError):
+        Tokenizer.from_files(files)

@@ -77,3 +77,23 @@ def _composes(last: str, c: str) -> bool:
     """Whether a starter joins what stands before it: Hangul vowels and finals, and a few Indic vowel signs."""
     nfc = unicodedata.normalize
     return nfc("NFC", last + c) != nfc("NFC", last) + nfc("NFC", c)
+
+
+def with_marks(text: str, spans: Spans) -> Spans:
+    """Spans that end before a combining mark or a joining Hangul letter take it in, unless it has a piece of its own.
+
+    A normaliser that composes "e" + U+0301 leaves the mark without a span."""
+    if text.isascii():
+        return spans
+    covered = {i for a, b in spans for i in range(a, b)}
+    made = []
+    for a, b in spans:
+        end = b
+        while a < b and end < len(text) and end not in covered and _joins(text[end]):
+            end += 1
+        made.append((a, end))
+    return made
+
+
+def _joins(c: str) -> bool:
+    return "\u1160" <= c <= "\u11ff" or unicodedata.category(c) in ("Mn", "Mc", "Me")

@@ -97,7 +97,9 @@ def _settings(value: dict[str, Any], place: str) -> TextConfig:
 
 
 def _model(value: dict[str, Any], config: TextConfig, place: str) -> dict[str, Any]:
-    want = document(config, {})
+    given = value.get("model")
+    vocab = given.get("vocab") if isinstance(given, dict) else None
+    want = document(config, {"vocab": vocab if isinstance(vocab, (list, dict)) else ()})
     for key in sorted(set(value) | set(want)):
         if key not in want or key not in value or (key != "model" and value[key] != want[key]):
             _refuse(f"{key!r} is not what {SETTINGS_FILE} asks for (kind {config.kind!r})", place)
@@ -125,9 +127,12 @@ def _vocab(vocab: Any, config: TextConfig, place: str) -> list[str]:
         _refuse(f"ids 0 to {len(head) - 1} are not the specials and byte pieces", place)
     if len(set(pieces)) != len(pieces):
         _refuse("a piece occurs twice", place)
-    if config.kind == "bytes" and len(pieces) != len(head):
+    end = len(pieces) - len(config.specials)
+    if end < len(head) or tuple(pieces[end:]) != config.specials:
+        _refuse(f"the last ids are not {', '.join(config.specials)}", place)
+    if config.kind == "bytes" and end != len(head):
         _refuse("a byte vocabulary has nothing but bytes", place)
-    for i in range(len(head), len(pieces)):
+    for i in range(len(head), end):
         p = pieces[i]
         alone = "<" in p and config.kind in BYTE_KINDS or config.kind == "chars"
         if not 0 < len(p) <= MAX_PIECE or (alone and len(p) > 1):

@@ -36,6 +36,7 @@ class Engine(Protocol):
     def normal(self, text: str) -> str: ...
 
 
+PROBE = "a b. 안 \U0010fffd"  # the last has no piece: a model that cannot say <unk> fails here, not later
 KINDS = {"WordPiece": "wordpiece", "BPE": "bpe", "Unigram": "unigram", "WordLevel": "words"}
 
 
@@ -57,7 +58,7 @@ class RustEngine:
         for i in [i for i, _ in (*self.frame.single, *self.frame.pair) if isinstance(i, int)]:
             if self._plain.id_to_token(i) is None:
                 refuse(f"post_processor adds the id {i}, which no token has", place)
-        library(lambda: self._run(self._plain, ["a b. 안"]), place)
+        library(lambda: self._run(self._plain, [PROBE]), place)
 
     @cached_property
     def _matching(self) -> Any:

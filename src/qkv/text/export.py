@@ -17,7 +17,11 @@ def hf_files(tokenizer: Tokenizer | Published, max_length: int | None = None) ->
         raise ConfigError(f"max_length must be at least 1 (got {max_length!r})", fix="try 512")
     if isinstance(tokenizer, Published):
         return tokenizer.files()
-    names = {f"{s.strip('<>')}_token": s for s in SPECIALS}
+    own = tokenizer.config.specials
+    mask = [s for s in own if s == "<mask>"]
+    names: dict[str, object] = {f"{s.strip('<>')}_token": s for s in (*SPECIALS, *mask)}
+    if more := [s for s in own if s not in mask]:
+        names["additional_special_tokens"] = more
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **names,

@@ -96,13 +96,19 @@ def document(config: TextConfig, model: dict[str, Any]) -> dict[str, Any]:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [_special(i, s) for i, s in enumerate(SPECIALS)],
+        "added_tokens": [_special(i, s) for i, s in _numbered(config, len(model["vocab"]))],
         "normalizer": _normalizer(config),
         "pre_tokenizer": cutter(config),
         "post_processor": None,
         "decoder": _decoder(config),
         "model": model,
     }
+
+
+def _numbered(config: TextConfig, size: int) -> list[tuple[int, str]]:
+    """Four specials are the first ids, those of the settings the last."""
+    last = enumerate(config.specials, size - len(config.specials))
+    return [*enumerate(SPECIALS), *last]
 
 
 def _special(i: int, content: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TokenizerError
+from .align import with_marks
 from .engines import Engine, SpmEngine, rust_engine
 from .gate import check_size, check_vocab, read_folder, read_object
 from .layouts import LAYOUTS, Settings, Source, layout_of, read_settings
@@ -92,8 +93,11 @@ class Published:
         for text in texts:
             check_characters(text)
         made = self._engine.ids(texts, specials)
-        spans = partial(self._engine.spans, specials=specials)
+        spans = partial(self._spans, specials=specials)
         return [Encoding(ids, text, spans) for ids, text in zip(made, texts, strict=True)]
+
+    def _spans(self, text: str, specials: bool) -> list[tuple[int, int]]:
+        return with_marks(text, self._engine.spans(text, specials))
 
     def sample(self, text: str, rng: random.Random, alpha: float) -> list[int]:
         """encode(text).ids: published vocabularies are not sampled."""

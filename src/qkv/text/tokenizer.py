@@ -59,7 +59,7 @@ class Encoding:
 class Tokenizer:
     """text <-> ids.  decode(encode(x)) == normal(x) for unigram, bpe and bytes; the other kinds lose what is unknown.
 
-    User text never yields the ids of <pad> <bos> <eos>; encode adds none either.
+    User text never yields the id of a special token but <unk>; encode adds none either.
     Built by `train` and `load`; raises TokenizerError when the model does not fit the settings."""
 
     pad_id, bos_id, eos_id, unk_id = 0, 1, 2, UNK
@@ -85,6 +85,19 @@ class Tokenizer:
 
     def __repr__(self) -> str:
         return f"Tokenizer(kind={self.kind!r}, vocab_size={self.vocab_size})"
+
+    def id_of(self, piece: str) -> int | None:
+        """The id of a piece or special token, by its name; None: there is none."""
+        return self._ids.get(piece)
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {piece: i for i, piece in enumerate(self._pieces)}
+
+    @property
+    def mask_id(self) -> int | None:
+        """Of "<mask>", where the settings' `specials` have it."""
+        return self.id_of("<mask>")
 
     def normal(self, text: str) -> str:
         """What the tokeniser promises to keep of a text: NFC, in lower case if so set; bytes: every character."""
@@ -153,7 +166,10 @@ class Tokenizer:
 
     def files(self) -> dict[str, bytes]:
         """What to store: tokenizer.json, which Hugging Face libraries load, and our settings beside it."""
-        settings = {"version": VERSION, "text": asdict(self.config)}
+        text = asdict(self.config)
+        if not self.config.specials:  # as it was written before there were any: fingerprints stay
+            del text["specials"]
+        settings = {"version": VERSION, "text": text}
         return {
             TOKENIZER_FILE: _json(document(self.config, self._model)),
             SETTINGS_FILE: _json(settings),

@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from ..errors import TokenizerError
@@ -25,6 +26,8 @@ def train(lines: Iterable[str], config: TextConfig) -> Tokenizer:
     """Learn a vocabulary of at most config.vocab_size entries.
 
     Raises TokenizerError QKV-042 when there is nothing to learn from or the alphabet does not fit."""
+    if config.specials:
+        return _with_specials(lines, config)
     if config.kind == "bytes":
         return Tokenizer(config, _numbered(config, [], []))
     folded = [f for line in lines if (f := fold(line, config)).strip()]
@@ -41,6 +44,18 @@ def train(lines: Iterable[str], config: TextConfig) -> Tokenizer:
     if rare and config.kind != "words":
         folded = [line.translate(rare) for line in folded]
     return Tokenizer(config, _learn(folded, counts, alphabet, config))
+
+
+def _with_specials(lines: Iterable[str], config: TextConfig) -> Tokenizer:
+    """The same with room left at the end of the vocabulary."""
+    k = len(config.specials)
+    model = train(lines, replace(config, vocab_size=config.vocab_size - k, specials=()))._model
+    vocab: Any = model["vocab"]
+    if isinstance(vocab, list):
+        vocab = vocab + [[name, 0.0] for name in config.specials]
+    else:
+        vocab = vocab | {name: i for i, name in enumerate(config.specials, len(vocab))}
+    return Tokenizer(config, {**model, "vocab": vocab})
 
 
 def _learn(
