@@ -226,9 +226,10 @@ def test_no_line_is_lost_in_any_unit(tmp_path_factory, rows):
             made = []
         assert report.read == len(rows) == report.used + sum(report.skipped.values())
         assert report.used == sum(r.lines for r in made)
-    made = list(read_records(RecordSource(str(path)), SkipReport())) if made else []
-    kept = [line for r in made for line in r.values["text"].split("\n")]
-    assert not made or kept == [r for r in rows if r.strip() and "\0" not in r]
+    solid = [r for r in rows if r.strip() and "\0" not in r]
+    if solid:
+        made = read_records(RecordSource(str(path)), SkipReport())
+        assert [line for r in made for line in r.values["text"].split("\n")] == solid
 
 
 def test_dropping_a_record_drops_its_lines():

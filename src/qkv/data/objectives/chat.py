@@ -32,17 +32,18 @@ class ChatTemplate:
     """What stands before and after the text of each role; "{bos}", "{eos}", … are special tokens."""
 
     start: str = "{bos}"  # before the first turn
-    roles: dict[str, tuple[str, ...]] = field(
+    roles: dict[str, Any] = field(
         default_factory=lambda: {
-            "system": ("", "\n"),
-            "user": ("User: ", "\n"),
-            "assistant": ("Assistant: ", "{eos}"),
+            "system": ["", "\n"],
+            "user": ["User: ", "\n"],
+            "assistant": ["Assistant: ", "{eos}"],
         }
     )
 
     def __post_init__(self) -> None:
         for role, around in self.roles.items():
-            if isinstance(around, str) or len(around) != 2:
+            two = isinstance(around, (list, tuple)) and len(around) == 2
+            if not two or not all(isinstance(text, str) for text in around):
                 raise ConfigError(
                     f"the role {role!r} needs two texts, before and after (got {around!r})",
                     fix=f'{role} = ["{role}: ", "\\n"]',

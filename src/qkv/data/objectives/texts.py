@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -15,7 +16,6 @@ from ..stream import CHUNK, Encoder
 from .base import Ids
 
 Spans = list[tuple[int, int]]
-WORD = re.compile(r"\w+|[^\w\s]")
 SENTENCE = re.compile(r"[.!?。！？…]+[\"'”’»)\]」』]*\s+|\n+")
 
 
@@ -90,12 +90,14 @@ def words(text: str, offsets: Spans) -> Ids:
     """The number of the word each token belongs to: letters, digits and marks in a row, or one other character.
 
     A token of white space is a word of its own."""
-    starts = [0]
-    for m in WORD.finditer(text):
-        joined = m.start() > 0 and unicodedata.category(text[m.start()])[0] == "M"
-        if not (joined and not text[m.start() - 1].isspace()):
-            starts.append(m.start())
+    letters = [_letter(c) for c in text]
+    starts = [i for i in range(len(text)) if not (i and letters[i] and letters[i - 1])]
     return _numbers(text, offsets, starts, alone=True)
+
+
+@cache
+def _letter(c: str) -> bool:
+    return c.isalnum() or c == "_" or unicodedata.category(c)[0] == "M"
 
 
 def sentences(text: str, offsets: Spans) -> Ids:
