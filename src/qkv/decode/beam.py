@@ -1,14 +1,17 @@
 """Beam search with per-source ends, an exact early stop, and rows that leave as their source finishes.
 
 A step ranks the continuations of a source's live hypotheses by summed log-probability (equal ones: better
-parent first, then lower id).  Those among the `beam` best that end in <eos> are finished; the `beam` best that
-do not end live on.  A source is done when `beam` hypotheses are finished, at its limit, when nothing is possible,
-or when its n-th best answer cannot be beaten any more.
+parent first, then lower id).  Those among the `beam` best that end (in <eos>, or with a stop string) are finished; the
+`beam` best that do not end live on.  A source is done at its limit, when nothing is possible, or, by `early_stopping`,
 
-The bound: log-probabilities only fall and lp(length) = ((5 + length) / 6) ** alpha only grows, so with s <= 0 the
-score of the best live hypothesis, limit L, and a coverage penalty <= 0, whatever comes has at most
+    True      when `beam` hypotheses are finished, or its n-th best answer cannot be beaten any more
+    "never"   when its n-th best answer cannot be beaten any more
+    False     when `beam` hypotheses are finished and the best live one is no better, ranked at its present length
 
-    s / lp(L)
+The bound: log-probabilities only fall, so with s <= 0 the score of the best live hypothesis, and a coverage
+penalty <= 0, whatever comes has at most
+
+    s / lp(L)    L the limit, as lp grows with length; the present length where alpha < 0 lets it shrink
 
 and a source whose n-th best finished answer has that much is done: n-best lists are as without stopping."""
 
@@ -21,13 +24,13 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from .answer import Hypothesis, length_penalty
+from .answer import Hypothesis, rank_score
 from .rows import Flags, Floats, Ints, Task, padded, top
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The best continuations of n sources, best first: all (n, M), M <= 2 x beam."""
+    """The best continuations of n sources, best first: all (n, M), M <= (1 + kinds of end) x beam."""
 
     value: Floats  # summed log-probability; -inf: not possible
     logp: Floats  # of the last token alone
@@ -105,26 +108,35 @@ class Ledger:
 
     def rank(self, source: int, score: float, length: int, row: int) -> float:
         """log P / lp(length) + cp"""
-        penalty = length_penalty(length, self.task.config.alpha)
-        return score / penalty + self.cover.penalty(source, row)
+        return rank_score(score, length, self.task.config) + self.cover.penalty(source, row)
 
-    def finish(self, source: int, best: Candidates, at: tuple[int, int]) -> None:
-        """Keep the hypothesis that <eos> ends, where it is among the n best."""
-        row, score = int(best.parent[at]), float(best.value[at])
+    @property
+    def room(self) -> int:
+        """How many answers are kept: a guess about the worst of `beam` needs them all."""
+        config = self.task.config
+        return config.beam if config.early_stopping is False else config.nbest
+
+    def finish(self, source: int, best: Candidates, at: tuple[int, int], whole: bool) -> None:
+        """Keep a hypothesis that has ended, or that the limit cut (not whole), where it is among the best."""
+        row, score, token = int(best.parent[at]), float(best.value[at]), int(best.token[at])
         ids, scores = self.back(row)
-        made = Hypothesis(tuple(ids), score, True, (*scores, float(best.logp[at])))
-        found, n = self.found[source], self.task.config.nbest
-        found.append((self.rank(source, score, len(ids) + 1, row), made))
+        ranked = self.rank(source, score, len(ids) + 1, row)
+        if token not in self.task.ends:
+            ids = [*ids, token]
+        made = Hypothesis(tuple(ids), score, whole, (*scores, float(best.logp[at])))
+        found = self.found[source]
+        found.append((ranked, made))
         found.sort(key=lambda pair: -pair[0])  # stable: of equal ones the first found stays first
-        del found[n:]
+        del found[self.room :]
         self.count[source] += 1
-        if len(found) == n:
+        if len(found) == self.room:
             self.worst[source] = found[-1][0]
 
     def fill(self, source: int, live: Candidates, n: int, stuck: Floats) -> None:
         """Unfinished answers behind the finished ones: the live ones, or where none can go on, their parents."""
         lacking = self.task.config.nbest - len(self.found[source])
-        if lacking <= 0:
+        # where the cut ones are ranked with the others, they are there already
+        if lacking <= 0 or (self.task.config.penalty == "length" and self.found[source]):
             return
         length = len(self.trail) + 1
         more: list[tuple[float, int, int | None]] = [
@@ -149,48 +161,79 @@ def beam_search(task: Task) -> list[list[Hypothesis]]:
     """The n best hypotheses of every source, best first by log P / lp + cp (Wu et al. 2016 eq. 14).
 
     Fewer than n where fewer are possible, never none."""
-    B, eos, beam = len(task.batch), task.net.eos_id, task.config.beam
+    B, beam = len(task.batch), task.config.beam
     cover = Cover(task)
     ledger = Ledger(task, cover, np.zeros(B, np.int64), np.full(B, -np.inf), [[] for _ in range(B)])
     source, score = np.arange(B), np.zeros((B, 1))  # n sources with K rows each; score (n, K)
     fed, state = task.begin(source)
+    past = task.past(source)
     for t in range(int(task.limits.max())):
         logits, state = task.net.step(fed, state)
         cover.add(state, score.size)
-        logp = task.log_probs(
-            logits, (score > -np.inf).ravel(), np.repeat(source, score.shape[1]), t
-        )
-        best = _continue(logp, score, beam)
-        ends = (best.token == eos) & (best.value > -np.inf)
-        for n, m in np.argwhere(ends[:, :beam]).tolist():
-            ledger.finish(int(source[n]), best, (n, m))
-        live = _live(best, eos, beam)
-        bound = live.value[:, 0] / _penalties(task, source)
-        done: Flags = (
-            (ledger.count[source] >= beam)
-            | (bound <= ledger.worst[source])  # also where nothing is possible: both -inf
-            | (task.limits[source] <= t + 1)
-        )
+        owner = np.repeat(source, score.shape[1])
+        logp = task.log_probs(logits, (score > -np.inf).ravel(), owner, t)
+        logp = past.penalised(logp)
+        past.restrict(logp, t, (task.limits[owner] - t).tolist())
+        best = _continue(logp, score, beam, 1 + max(len(task.ends), 1))
+        ends = _ends(task, ledger, best, source)
+        last = task.limits[source] <= t + 1
+        cut = last & (task.config.penalty == "length")
+        over = (ends | cut[:, None]) & (best.value > -np.inf)
+        for n, m in np.argwhere(over[:, :beam]).tolist():
+            ledger.finish(int(source[n]), best, (n, m), bool(ends[n, m]))
+        live = _live(best, ends, beam)
+        done = last | _done(task, ledger, live.value[:, 0], source, t + 1)
         for n in np.flatnonzero(done).tolist():
             ledger.fill(int(source[n]), live, n, score)
         if done.all():
             break
         live, source = live.of(~done), source[~done]
+        past.follow(live.parent.ravel().tolist(), live.token.ravel().tolist())
         fed, state = _advance(task, live, cover, state, len(fed))
         ledger.trail.append((live.parent.ravel(), live.token.ravel(), live.logp.ravel()))
         score = live.value
-    return [[made for _, made in found] for found in ledger.found]
+    return [[made for _, made in found[: task.config.nbest]] for found in ledger.found]
 
 
-def _continue(logp: Tensor, score: Floats, beam: int) -> Candidates:
-    """The 2 x beam best continuations of each source: enough for `beam` that do not end."""
+def _ends(task: Task, ledger: Ledger, best: Candidates, source: Ints) -> Flags:
+    """Which candidates end: in one of the ids that do, or because a stop string is complete."""
+    ends = task.is_end(best.token)
+    if task.reader is not None:
+        for n, m in np.argwhere(~ends & (best.value > -np.inf)).tolist():
+            ids, _ = ledger.back(int(best.parent[n, m]))
+            ends[n, m] = task.stops(int(source[n]), [*ids, int(best.token[n, m])])
+    return ends
+
+
+def _done(task: Task, ledger: Ledger, score: Floats, source: Ints, length: int) -> Flags:
+    """Which sources can stop, given the score of their best live hypothesis of that length."""
+    config, worst, full = (
+        task.config,
+        ledger.worst[source],
+        ledger.count[source] >= task.config.beam,
+    )
+    if config.early_stopping is False:
+        now = np.array([rank_score(s, length, config) for s in score.tolist()])
+        worse: Flags = (full & (now <= worst)) | (score == -np.inf)
+        return worse
+    longest = task.limits[source] if config.alpha > 0 else np.full(len(source), length)
+    pairs = zip(score.tolist(), longest.tolist(), strict=True)
+    bound = np.array([rank_score(s, n, config) for s, n in pairs])
+    safe: Flags = bound <= worst  # also where nothing is possible: both -inf
+    if config.early_stopping is True:
+        safe |= full
+    return safe
+
+
+def _continue(logp: Tensor, score: Floats, beam: int, more: int) -> Candidates:
+    """The more x beam best continuations of each source: enough for `beam` that do not end."""
     n, K = score.shape
-    values, ids = top(logp, beam + 1)  # <eos> may be one of them, and beam must be left
+    values, ids = top(logp, beam + more - 1)  # each <eos> may be one of them, and beam must be left
     last = values.cpu().numpy().astype(np.float64).reshape(n, -1)
     token = ids.cpu().numpy().reshape(n, -1)
     wide = values.shape[1]
     total = np.repeat(score, wide, axis=1) + last
-    order = np.argsort(-total, axis=1, kind="stable")[:, : 2 * beam]
+    order = np.argsort(-total, axis=1, kind="stable")[:, : more * beam]
     parent = order // wide + np.arange(n)[:, None] * K
     return Candidates(
         np.take_along_axis(total, order, 1),
@@ -200,19 +243,13 @@ def _continue(logp: Tensor, score: Floats, beam: int) -> Candidates:
     )
 
 
-def _live(best: Candidates, eos: int, beam: int) -> Candidates:
+def _live(best: Candidates, ended: Flags, beam: int) -> Candidates:
     """The `beam` best that do not end; what is left of the width has value -inf."""
-    ended = best.token == eos
     if not ended.any():
         return best.columns(np.arange(min(beam, ended.shape[1]))[None].repeat(len(ended), 0))
-    live = best.columns(np.argsort(ended, axis=1, kind="stable")[:, :beam])
-    return replace(live, value=np.where(live.token == eos, -np.inf, live.value))
-
-
-def _penalties(task: Task, source: Ints) -> Floats:
-    """lp of the longest answer each source may still get."""
-    alpha = task.config.alpha
-    return np.array([length_penalty(int(limit), alpha) for limit in task.limits[source]])
+    order = np.argsort(ended, axis=1, kind="stable")[:, :beam]
+    live, over = best.columns(order), np.take_along_axis(ended, order, 1)
+    return replace(live, value=np.where(over, -np.inf, live.value))
 
 
 def _advance(

@@ -10,12 +10,13 @@ from typing import Any, Protocol
 
 import torch
 
-from ..errors import DataError, QkvError
+from ..errors import ConfigError, DataError, QkvError
 from ..models.interface import Steps
 from ..shapes import Batch, Logits, pad
 from .answer import Hypothesis, SearchConfig
-from .rows import ROWS, pad_sources, round_up, source_rows
-from .search import search
+from .reader import Reader
+from .rows import ROWS, pad_sources, prompted, round_up, source_rows
+from .search import search, steps
 
 Rows = list[list[int]]
 Collate = Callable[[Rows], Batch]
@@ -77,11 +78,14 @@ class Engine:
         batch_tokens: int = 4096,
         max_source: int | None = None,
         banned: tuple[int, ...] = (),
+        reader: Reader | None = None,
     ) -> None:
         self.net, self.config = net, config or SearchConfig()
         self.collate = collate or self._collate
-        self.batch_tokens, self.banned = batch_tokens, banned
+        self.batch_tokens, self.banned, self.reader = batch_tokens, banned, reader
         self.max_source = net.max_positions if max_source is None else max_source
+        if prompted(net) and net.max_positions is not None:
+            self.max_source = min(self.max_source, net.max_positions - 1)  # room for an answer
 
     def __call__(self, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
         """The n-best answers of every source, in the order of the request."""
@@ -94,6 +98,7 @@ class Engine:
         """(number of the source, its answers) as batches are done, the longest sources first.
 
         Raises DataError (QKV-037) before anything is computed where a source is too long."""
+        sources = self._begun(sources)
         self._check(sources, "source", self.max_source)
         for i, source in enumerate(sources):
             if not len(source):
@@ -101,9 +106,62 @@ class Engine:
         sizes = [len(source) for source in sources]
         for group in plan(sizes, self.batch_tokens):
             batch = self._batch(sources, group)
-            yield from zip(
-                group, search(self.net, batch, self.config, banned=self.banned), strict=True
+            how: Any = {"banned": self.banned, "reader": self.reader}
+            yield from zip(group, search(self.net, batch, self.config, **how), strict=True)
+
+    def tokens(self, sources: Sequence[Sequence[int]]) -> Iterator[tuple[int, int, float]]:
+        """(number of the source, token, its log-probability) as they come: one greedy or sampled answer each.
+
+        The sources go on side by side, in one batch.  <eos> is not told.  Raises ConfigError QKV-013 for a beam."""
+        if self.config.beam > 1 or self.config.nbest > 1 or self.config.coverage > 0:
+            raise ConfigError(
+                f"beam {self.config.beam}, nbest {self.config.nbest}: the best answer is known at the end only",
+                fix="beam=1 to read along, or wait for the whole answer",
+                code="QKV-013",
             )
+        sources = self._begun(sources)
+        self._check(sources, "source", self.max_source)
+        group = [i for i, source in enumerate(sources) if len(source)]
+        if not group:
+            return
+        batch = self._batch(sources, group)
+        how: Any = {"banned": self.banned, "reader": self.reader}
+        for taken in steps(self.net, batch, self.config, **how):
+            for a, token, score, ended in zip(
+                taken.answers, taken.tokens, taken.scores, taken.ended, strict=True
+            ):
+                if not ended:
+                    yield group[a], int(token), float(score)
+
+    def pieces(self, sources: Sequence[Sequence[int]]) -> Iterator[tuple[int, str]]:
+        """(number of the source, text) as it comes: never half a character, nor a part of a stop string.
+
+        The pieces of an answer joined are its text.  Raises ConfigError QKV-015 without a reader."""
+        if self.reader is None:
+            raise ConfigError("text needs a reader", fix="give Engine a reader", code="QKV-015")
+        own = prompted(self.net)
+        words = [self.reader.start(source if own else ()) for source in self._begun(sources)]
+        for i, token, _ in self.tokens(sources):
+            if piece := words[i].add(token):
+                yield i, piece
+        for i, word in enumerate(words):
+            if piece := word.close():
+                yield i, piece
+
+    def _begun(self, sources: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+        """Where the net continues its source, an empty one begins with the start token.
+
+        Raises DataError QKV-032 where the net has none."""
+        if not prompted(self.net) or all(len(source) for source in sources):
+            return sources
+        if self.net.start_id < 0:
+            raise DataError(
+                "nothing to continue, and the model has no token to begin with",
+                place=f"source {[len(source) for source in sources].index(0)}",
+                fix="give a prompt",
+                code="QKV-032",
+            )
+        return [source if len(source) else [self.net.start_id] for source in sources]
 
     def force(
         self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]

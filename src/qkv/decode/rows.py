@@ -3,6 +3,7 @@
 R rows of a step · V vocabulary · B sources.  Nothing here reduces across rows: a row's numbers are its own."""
 
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import ConfigError, QkvError
+from ..errors import ConfigError, DataError, QkvError
 from ..models.interface import Steps
 from ..shapes import Batch
 from .answer import SearchConfig
+from .processors import Past
+from .reader import Reader
 
 # matrix products agree bitwise from 16 rows up; below 12 the kernel changes (DESIGN law 2)
 ROWS = 16
@@ -59,6 +62,7 @@ class Task:
     config: SearchConfig
     limits: Ints  # (B): tokens each source may get, <eos> included
     banned: tuple[int, ...]
+    reader: Reader | None = None  # where stop strings end answers
     # the log-probabilities of a step, used again by the next: fresh pages would cost as much as the softmax
     scratch: list[Tensor] = field(default_factory=list, compare=False, repr=False)
 
@@ -75,7 +79,41 @@ class Task:
         same = len(rows) == len(batch) and len(owner) == B and bool((owner == np.arange(B)).all())
         if not same:
             state = state.reorder(rows)
+        if prompted(self.net):
+            return self.net.first(batch)[rows], state  # type: ignore[attr-defined]
         return torch.full_like(rows, self.net.start_id), state
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """The ids that end an answer."""
+        net: Any = self.net
+        every = (net.eos_id, *getattr(net, "more_eos", ()), *self.config.eos_ids)
+        return tuple(sorted({i for i in every if i >= 0}))
+
+    def is_end(self, token: Ints) -> Flags:
+        one = len(self.ends) == 1  # several times as fast
+        found: Flags = token == self.ends[0] if one else np.isin(token, self.ends)
+        return found
+
+    @cached_property
+    def prompts(self) -> list[list[int]]:
+        """What each answer continues: its prompt, or the start token."""
+        if not prompted(self.net):
+            return [[self.net.start_id]] * len(self.batch)
+        rows, keep = self.batch.source.tolist(), self.batch.keep.sum(1).tolist()
+        return [row[:n] for row, n in zip(rows, keep, strict=True)]
+
+    def past(self, owner: Ints) -> Past:
+        """What row r, an answer to source owner[r], has been fed."""
+        made = Past(self.config, [], self.ends)
+        made.rows = [self.prompts[b] for b in owner.tolist()] if made.asked else []
+        return made
+
+    def stops(self, source: int, ids: list[int]) -> bool:
+        """Does an answer hold a stop string?"""
+        if self.reader is None:
+            return False
+        return self.reader.stops(self.prompts[source] if prompted(self.net) else (), ids)
 
     def log_probs(self, logits: Tensor, alive: Flags, owner: Ints, length: int) -> Tensor:
         """log softmax of the first rows of logits (R, V), float32, with what may not come at -inf.
@@ -92,8 +130,8 @@ class Task:
                 logp[torch.tensor(bad, device=logp.device)] = -torch.inf
         for i in self.banned:
             logp[:, i] = -torch.inf
-        if length < self.config.min_new_tokens:
-            logp[:, self.net.eos_id] = -torch.inf
+        for i in self.ends if length < self.config.min_new_tokens else ():
+            logp[:, i] = -torch.inf
         return logp
 
     def _refuse(self, logits: Tensor, bad: Flags, alive: Flags, owner: Ints, length: int) -> None:
@@ -110,25 +148,45 @@ class Task:
                 )
 
 
+def prompted(net: Any) -> bool:
+    """Does the net continue its source (a decoder alone), rather than answer it?"""
+    return bool(getattr(net, "prompted", False))
+
+
 def limits(net: Steps, batch: Batch, config: SearchConfig) -> Ints:
     """Tokens each source may get, <eos> included: max_new_tokens, or 2 x its real length + 10; (B).
 
-    A source's limit never depends on its neighbours.  Raises ConfigError where the model cannot hold it."""
+    A prompt and its answer share the net's positions, so there the answer gets what is left.  A source's limit never
+    depends on its neighbours.  Raises ConfigError where the model cannot hold it, DataError QKV-037 for a full prompt."""
     most, asked = net.max_positions, config.max_new_tokens
-    if asked is not None:
-        if most is not None and asked > most:
-            raise ConfigError(
-                f"max_new_tokens {asked} is beyond the {most} positions of the model",
-                fix=f"try max_new_tokens={most}",
+    lengths: Ints = batch.keep.sum(1).cpu().numpy().astype(np.int64)
+    wanted = 2 * lengths + 10 if asked is None else np.full(len(batch), asked, dtype=np.int64)
+    if most is None:
+        return wanted
+    if prompted(net):
+        if (full := np.flatnonzero(lengths >= most)).size:
+            index = int(full[0]) if batch.index is None else int(batch.index[full[0]])
+            raise DataError(
+                f"a prompt of {int(lengths[full[0]])} tokens leaves no room in {most} positions",
+                place=f"source {index}",
+                fix=f"shorten it to {most - 1} tokens at most",
+                code="QKV-037",
             )
-        return np.full(len(batch), asked, dtype=np.int64)
-    lengths: Ints = 2 * batch.keep.sum(1).cpu().numpy().astype(np.int64) + 10
-    return lengths if most is None else np.minimum(lengths, most)
+        return np.minimum(wanted, most - lengths)
+    if asked is not None and asked > most:
+        raise ConfigError(
+            f"max_new_tokens {asked} is beyond the {most} positions of the model",
+            fix=f"try max_new_tokens={most}",
+        )
+    return np.minimum(wanted, most)
 
 
 def banned_ids(net: Steps, extra: tuple[int, ...]) -> tuple[int, ...]:
-    """Padding and the start token never come, nor what the caller bans; <eos> may (BART starts with it)."""
-    return tuple(sorted({net.pad_id, net.start_id, *extra} - {net.eos_id}))
+    """What the net bans, and what the caller does.  A net that says nothing bans padding and the start token, but for
+    one that is <eos> too (BART starts with it)."""
+    own = getattr(net, "banned", None)
+    given = {net.pad_id, net.start_id} - {net.eos_id} if own is None else set(own)
+    return tuple(sorted(given | (set(extra) - {net.eos_id})))
 
 
 def top(logp: Tensor, k: int) -> tuple[Tensor, Tensor]:
