@@ -142,11 +142,13 @@ def turns_of(record: Record) -> list[Turn] | None:
     """ "turns": [{"role", "content"}, …], or "question" and "answer"; None where that is not what is there."""
     v = record.values
     if "turns" not in v:
-        pair = [("user", v.get("question")), ("assistant", v.get("answer"))]
-        return [(r, t) for r, t in pair if isinstance(t, str)] if all(t for _, t in pair) else None
-    if not isinstance(v["turns"], list) or not v["turns"]:
+        pair = (("user", v.get("question")), ("assistant", v.get("answer")))
+        said: Any = [{"role": role, "content": text} for role, text in pair]
+    else:
+        said = v["turns"]
+    if not isinstance(said, list) or not said:
         return None
-    made = [_turn(turn) for turn in v["turns"]]
+    made = [_turn(turn) for turn in said]
     return [turn for turn in made if turn] if all(made) else None
 
 

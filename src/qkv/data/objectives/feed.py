@@ -40,11 +40,14 @@ class Feed:
 
     Which examples meet is `Order`'s; the noise of an example is keyed by (seed, epoch, example)."""
 
-    def __init__(
-        self, task: Task, budget: int, seed: int, *, multiple: int = 1, mix: int = MIX
-    ) -> None:
+    def __init__(self, task: Task, budget: int, seed: int, *, multiple: int = 1) -> None:
         self.task, self.seed, self.multiple = task, seed, multiple
-        self.order = Order(task.lengths, budget, seed, multiple=multiple, mix=mix)
+        lengths = task.lengths
+        full = int(lengths.max(axis=1).sum()) // max(
+            1, budget
+        )  # few batches: rather full than mixed
+        mix = max(1, min(MIX, full))
+        self.order = Order(lengths, budget, seed, multiple=multiple, mix=mix)
 
     @property
     def batches_per_epoch(self) -> int:
