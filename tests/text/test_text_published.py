@@ -422,6 +422,7 @@ def edited(name: str, change: Any) -> dict[str, bytes]:
 
 def test_missing_files_are_named() -> None:
     refused({}, "no tokenizer files", "", MissingError)
+    refused({"tokenizer.model": b"x"}, "no tokenizer.json beside", "", MissingError)
     for name, lacking in {
         "gpt2": "merges.txt",
         "roberta": "vocab.json",

@@ -12,9 +12,10 @@ from functools import cached_property, partial
 from typing import Any, Protocol
 
 from ..errors import MissingError
+from .build import build
 from .frame import Frame, read_frame
 from .gate import library
-from .layouts import Source, build
+from .layouts import Settings, Source
 from .specials import refuse
 from .spm import read_spans
 
@@ -271,7 +272,7 @@ class SpmEngine:
         return made
 
 
-def rust_engine(source: Source, layout: str, settings: Any, place: str) -> RustEngine:
+def rust_engine(source: Source, layout: str, settings: Settings, place: str) -> RustEngine:
     special = frozenset(
         t.content for t in (*settings.specials.named.values(), *settings.specials.extra)
     )

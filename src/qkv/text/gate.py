@@ -20,6 +20,7 @@ MB = 1 << 20
 LIMITS = {  # bytes; every file that belongs to a published tokenizer
     "tokenizer.json": 128 * MB, "tokenizer_config.json": 16 * MB, "special_tokens_map.json": 4 * MB, "added_tokens.json": 4 * MB,
     "vocab.txt": 64 * MB, "vocab.json": 64 * MB, "merges.txt": 64 * MB, "target_vocab.json": 64 * MB,
+    "tokenizer.model": 64 * MB,
     "spiece.model": 64 * MB, "sentencepiece.bpe.model": 64 * MB, "source.spm": 64 * MB, "target.spm": 64 * MB,
     "chat_template.jinja": 4 * MB,
 }  # fmt: skip
