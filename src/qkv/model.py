@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .decode.answer import Hypothesis, SearchConfig
 from .decode.engine import Engine
+from .decode.reader import Reader
 from .errors import DataError, MissingError
 from .models import family_of
 from .models.seq2seq import Translator
@@ -235,40 +236,57 @@ class Model:
         temperature: float = 0.0,
         top_k: int | None = None,
         top_p: float | None = None,
+        stop: str | Sequence[str] = (),
         seed: int = 0,
+        stream: bool = False,
+        *,
+        repetition_penalty: float | None = None,
+        no_repeat_ngram_size: int | None = None,
     ) -> Any:
-        """Write freely from a source text: greedy, beam or sampled.  str -> Translation, list -> list."""
-        config = SearchConfig(
-            beam=beam,
+        """Write freely: greedy, beam or sampled.  str -> one, list -> list.
+
+        A decoder alone continues its prompt (Generation), an encoder-decoder answers it (Translation).  stream=True: an
+        iterator of text pieces, of a list (number, piece).  What is None is as the model's own settings have it.
+        Raises DataError QKV-032 for an empty prompt of a model without a start token, QKV-037 for one too long."""
+        from .generate import generate, settings
+
+        config = settings(
+            self.decode,
             max_new_tokens=max_new_tokens,
-            alpha=self.decode.alpha,
+            beam=beam,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
             seed=seed,
+            repetition_penalty=repetition_penalty,
+            no_repeat_ngram_size=no_repeat_ngram_size,
         )
-        texts = [prompts] if isinstance(prompts, str) else prompts
-        made = [a[0] for a in self.answers(texts, config, 4096)]
-        return made[0] if isinstance(prompts, str) else made
+        return generate(self, prompts, config, stop, stream)
 
     def answers(
-        self, texts: Sequence[str], config: SearchConfig, batch_tokens: int
+        self,
+        texts: Sequence[str],
+        config: SearchConfig,
+        batch_tokens: int,
+        reader: Reader | None = None,
     ) -> Iterator[list[Translation]]:
-        """The n-best of every text, in order."""
+        """The n-best of every text, in order; the stop strings of `reader` end them."""
         texts = list(texts)  # an iterator would be at its end after the check
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise DataError(f"text {i} is {type(text).__name__}, not str", fix="pass strings")
-        engine = Engine(self.net, config, batch_tokens=batch_tokens)
+        engine = Engine(self.net, config, batch_tokens=batch_tokens, reader=reader)
         # nothing to read: nothing to say, instead of what <eos> alone would make the net invent
         sources = [self.ids(text) if text.strip() else [] for text in texts]
         for text, ids, found in zip(texts, sources, engine(sources), strict=True):
             shown = tuple(self.tokenizer.tokens(ids))
-            yield [self._translation(text, shown, h) for h in found]
+            yield [self._translation(text, shown, h, reader) for h in found]
 
-    def _translation(self, text: str, shown: tuple[str, ...], h: Hypothesis) -> Translation:
+    def _translation(
+        self, text: str, shown: tuple[str, ...], h: Hypothesis, reader: Reader | None
+    ) -> Translation:
         tokens = tuple(self.tokenizer.tokens(h.ids))
-        answer = self.tokenizer.decode(h.ids)
+        answer = self.tokenizer.decode(h.ids) if reader is None else reader.text((), h.ids)
         return Translation(answer, tokens, shown, h.score, text, h.ids, self._alignment)
 
     def maps(self, translation: Translation) -> dict[str, Tensor]:

@@ -210,13 +210,24 @@ class Engine:
         return Batch(source, keep) if weight is None else Batch(source, keep).to(weight.device)
 
     def _check(self, rows: Sequence[Sequence[int]], side: str, most: int | None) -> None:
+        own = prompted(self.net) and side == "source"
+        V = getattr(self.net, "vocab_size", None)
         for i, row in enumerate(rows):
+            place = f"{'prompt' if own else side} {i}"
             if most is not None and len(row) > most:
                 raise DataError(
-                    f"{len(row)} tokens, but the model holds {most}",
-                    place=f"{side} {i}",
-                    fix="split it into sentences",
+                    f"{len(row)} tokens, but the model holds {most}"
+                    + (" and a token of the answer" if own else ""),
+                    place=place,
+                    fix="shorten it" if own else "split it into sentences",
                     code="QKV-037",
+                )
+            if V is not None and len(row) and not (0 <= min(row) and max(row) < V):
+                raise DataError(
+                    f"ids {min(row)} … {max(row)}, but the model's vocabulary has {V}",
+                    place=place,
+                    fix="encode the text with the model's own tokenizer",
+                    code="QKV-041",
                 )
 
 

@@ -128,8 +128,8 @@ class Task:
             if any(bad):
                 self._refuse(logits, np.array(bad), alive, owner, length)
                 logp[torch.tensor(bad, device=logp.device)] = -torch.inf
-        for i in self.banned:
-            logp[:, i] = -torch.inf
+        if self.banned:
+            logp[:, list(self.banned)] = -torch.inf
         for i in self.ends if length < self.config.min_new_tokens else ():
             logp[:, i] = -torch.inf
         return logp

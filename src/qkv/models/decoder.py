@@ -66,7 +66,7 @@ class LanguageModel(nn.Module):
         self.eos_id, self.more_eos = known(ends.eos_id), ends.more_eos
         self.start_id = known(ends.eos_id if ends.bos_id is None else ends.bos_id)
         self.pad_id = max(known(ends.pad_id), 0)
-        self.max_positions = ends.max_positions
+        self.vocab_size, self.max_positions = V, ends.max_positions
 
     def states(self, ids: Tensor, keep: Keep, group: Tensor | None = None) -> States:
         """(B, T) -> (B, T, C).  Packed documents (`group`) each begin at position 0."""
