@@ -111,7 +111,8 @@ class Recipe:
         recipe = from_dict(cls, values, place=place)
         recipe.objective_config(place)
         if not recipe.start:
-            recipe.model_config({"vocab_size": 8}, place)  # a mistake is found before data is read
+            # a mistake is found before data is read; what the data will decide is made up
+            recipe.model_config({"vocab_size": 8, "labels": ("0", "1")}, place)
         return recipe
 
     @property

@@ -6,10 +6,11 @@ from torch import nn
 
 from ..config import from_dict, to_dict
 from ..errors import ConfigError, did_you_mean
-from . import bart, bert, gpt2, llama, marian, rnn, t5, transformer
+from . import bart, bert, gpt2, llama, marian, rnn, rnn_encoder, t5, transformer
 
 FAMILIES: dict[str, Any] = {
     "rnn": rnn,
+    "rnn-encoder": rnn_encoder,
     "transformer": transformer,
     "gpt2": gpt2,
     "bert": bert,
@@ -20,6 +21,7 @@ FAMILIES: dict[str, Any] = {
 }
 CONFIGS: dict[str, Any] = {
     "rnn": rnn.RnnConfig,
+    "rnn-encoder": rnn_encoder.RnnEncoderConfig,
     "transformer": transformer.TransformerConfig,
     "gpt2": gpt2.Gpt2Config,
     "bert": bert.BertConfig,

@@ -7,8 +7,9 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..parts.block import Activation, StackConfig
+from ..parts.block import Activation, Stack, StackConfig
 from ..parts.embed import EmbedConfig
+from ..parts.heads import Pooler
 from ..parts.positions import sinusoid
 from ..weights.table import Op, Table
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
@@ -203,7 +204,6 @@ class BertConfig:
             kind=self.head,
             n_labels=len(self.labels),
             problem=self.problem,
-            pooled=self.has_pooler,
             inner=inner,
             dropout=p if self.head in self.dropped else 0.0,
             first_dropout=p if inner is not None and self.line.counted else 0.0,
@@ -222,7 +222,8 @@ def build(config: BertConfig) -> TextEncoder:
     counted = config.pad_id if config.line.counted else None
     net = TextEncoder(
         config.embedded(),
-        config.stack(),
+        Stack(config.stack()),
+        Pooler(config.d_model) if config.has_pooler else None,
         config.headed(),
         pad_id=max(config.pad_id or 0, 0),
         counted=counted,

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, DataError
-from ..parts.block import Activation, Stack, StackConfig
+from ..parts.block import Activation
 from ..parts.embed import Embed, EmbedConfig
-from ..parts.heads import Labels, Pooler, Words
+from ..parts.heads import Labels, Words
 from ..parts.recurrent import in_sixteens
 from ..shapes import Batch, States
 from .decoder import restarted
@@ -39,7 +39,6 @@ class HeadConfig:
     problem: Problem = (
         "one"  # of classes: one is right, each may be, or they are numbers to be near
     )
-    pooled: bool = True  # a text is tanh(W x_1 + b), not its first state x_1 itself
     inner: Activation | None = None  # classes: a layer before the last
     dropout: float = 0.0
     first_dropout: float = 0.0  # before the inner layer
@@ -90,7 +89,8 @@ class Head(nn.Module):
 class TextEncoder(nn.Module):
     """head(encoder(embed(ids))).
 
-    Learned positions end at `max_positions`; with `counted` they count the ids that are not that one, which itself has
+    `encoder(x, keep, group=…)` gives a state for each token, `pooler(states, keep)` one for the text (None: that of the
+    first token).  Learned positions end at `max_positions`; with `counted` they count the ids that are not that one, which itself has
     the row before position 0 (RoBERTa, Longformer)."""
 
     source_rows = 16
@@ -98,15 +98,15 @@ class TextEncoder(nn.Module):
     def __init__(
         self,
         embed: EmbedConfig,
-        stack: StackConfig,
+        encoder: nn.Module,
+        pooler: nn.Module | None,
         head: HeadConfig,
         *,
         pad_id: int = 0,
         counted: int | None = None,
     ) -> None:
         super().__init__()
-        self.embed, self.encoder = Embed(embed), Stack(stack)
-        self.pooler = Pooler(embed.d_model) if head.pooled else None
+        self.embed, self.encoder, self.pooler = Embed(embed), encoder, pooler
         self.head = Head(head, self.embed.token)
         self.pad_id, self.counted = pad_id, counted
         self.max_positions = embed.max_positions if embed.positions == "learned" else None
@@ -141,7 +141,7 @@ class TextEncoder(nn.Module):
     def encode(self, batch: Batch) -> Memory:
         """The states; the summary is the pooled first token where the family pools, else its state."""
         states = self.states(batch)
-        summary = states[:, 0] if self.pooler is None else self.pooler(states)
+        summary = states[:, 0] if self.pooler is None else self.pooler(states, batch.keep)
         return Memory(states, batch.keep, summary)
 
     def logits(self, batch: Batch) -> Tensor:
@@ -168,8 +168,11 @@ class TextEncoder(nn.Module):
     def loss_inputs(
         self, batch: Batch, *, forcing: float = 1.0, rng: torch.Generator | None = None
     ) -> Term | tuple[Term, ...]:
-        """The terms of the head's loss: words and tags at the positions of `target_keep`, others by `label`."""
+        """The terms of the head's loss: words and tags at the positions of `target_keep`, others by `label`; without a
+        head those of contrastive learning."""
         kind, memory = self.head.kind, self.encode(batch)
+        if kind == "none":
+            return self.neighbours(memory, batch)
         if kind == "pretraining":
             return self.of_tokens(memory, batch), self.of_rows(memory, batch)
         if kind in ("mlm", "tags"):
@@ -179,6 +182,11 @@ class TextEncoder(nn.Module):
             return Choices.spans(first, last, batch.keep, given(batch.label, "label"))
         return self.of_rows(memory, batch)
 
+    def neighbours(self, memory: Memory, batch: Batch) -> Choices:
+        """The mean states of source and target, which belong together, against those of the other rows (Gao et al. 2021)."""
+        other = Batch(given(batch.target, "target"), given(batch.target_keep, "target"))
+        return Choices.pairs(memory.mean, self.encode(other).mean, same=batch.label)
+
     def of_tokens(self, memory: Memory, batch: Batch) -> Predictions:
         keep, target = given(batch.target_keep, "target"), given(batch.target, "target")
         last = self.head.words if self.head.kind in WORDS else self.head.labels
@@ -187,8 +195,6 @@ class TextEncoder(nn.Module):
 
     def of_rows(self, memory: Memory, batch: Batch) -> Term:
         label = given(batch.label, "label")
-        if self.head.kind not in LABELS:
-            self.labelled(memory)
         last, name = self.head.labels, LABELS[self.head.kind]
         if self.head.kind == "classes" and self.head.problem == "value":
             return Values(last(memory.summary).flatten(), label.flatten())

@@ -1,12 +1,15 @@
-"""What stands on an encoder's states: the pooled first token, a word for every token, labels."""
+"""What stands on an encoder's states: one vector for the text, a word for every token, labels."""
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
-from ..shapes import Logits, States
+from ..shapes import Keep, Logits, States
+from .attention import Attention, AttentionConfig
 from .block import ACTIVATIONS, Activation
 from .dropout import Dropout
+from .patterns import Allowed, Full
 from .recurrent import in_sixteens
 
 
@@ -17,9 +20,35 @@ class Pooler(nn.Module):
         super().__init__()
         self.dense = nn.Linear(d_model, d_model)
 
-    def forward(self, x: States) -> Tensor:
+    def forward(self, x: States, keep: Keep) -> Tensor:
         (y,) = in_sixteens(self.dense, x[:, 0])
         return y.tanh()
+
+
+class Ends(nn.Module):
+    """What a bidirectional RNN knows when it has read the text both ways: [forward state of the last token; backward state
+    of the first], (B, S, C) -> (B, C)."""
+
+    def forward(self, x: States, keep: Keep) -> Tensor:
+        last = (keep.sum(1) - 1).clamp(min=0)
+        forward, _ = x[torch.arange(len(x), device=x.device), last].chunk(2, dim=-1)
+        _, backward = x[:, 0].chunk(2, dim=-1)
+        return torch.cat([forward, backward], -1)
+
+
+class Looked(nn.Module):
+    """A learned query looks at all states, (B, S, C) -> (B, C).  Yang et al. 2016, section 2.2; Lin et al. 2017."""
+
+    def __init__(self, config: AttentionConfig) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.randn(config.d_model) * config.d_model**-0.5)
+        self.cross = Attention(config)
+
+    def forward(self, x: States, keep: Keep) -> Tensor:
+        asked = self.query.to(x.dtype).expand(len(x), 1, -1)  # (C) -> (B, 1, C)
+        seen = Allowed.of(Full(), keep, 1)
+        found: Tensor = self.cross(self.cross.queries(asked), *self.cross.keys(x), seen)
+        return found[:, 0]
 
 
 class Words(nn.Module):
