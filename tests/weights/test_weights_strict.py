@@ -53,7 +53,7 @@ def test_what_transformers_writes_is_read(tmp_path):
     "text",
     [
         "", "[]", "3", '"gpt2"', "null", '{"model_type": "gpt2"', '{"model_type": "gpt2", "a": NaN}', '{"a": Infinity}', '{"a": -Infinity}',
-        '{"model_type": "gpt2", "model_type": "bert"}', '{"a": {"b": 1, "b": 2}}', "{'model_type': 'gpt2'}", '{"a": 1,}', nested(17), nested(100_000),
+        '{"model_type": "gpt2", "model_type": "bert"}', '{"a": {"b": 1, "b": 2}}', "{'model_type': 'gpt2'}", '{"model_type": "gpt2", "a": 1e999}', '{"a": 1,}', nested(17), nested(100_000),
         '{"model_type": "gpt2", "a": ' + "9" * 5000 + "}",
     ],
 )  # fmt: skip
