@@ -18,6 +18,8 @@ from .model import Model
 from .models import FAMILIES, build, configure, describe, family_of, hf
 from .models.interface import set_state, state_of
 from .text import AnyTokenizer, load_tokenizer
+from .text.check import SETTINGS_FILE
+from .text.layouts import LAYOUTS
 from .weights import store
 from .weights.files import File, account
 from .weights.folder import files as weight_files
@@ -119,10 +121,16 @@ def _published(folder: Path) -> Model:
     theirs = {n: found[names[n]] for n in names if n in used}
     net = _built(config)
     set_state(net, table.forward(theirs), place=folder)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = _tokenizer(folder)
     if tokenizer is not None:
         fits(tokenizer, config, folder)
     return Model(net, tokenizer, config, _decode(values, folder), folder)
+
+
+def _tokenizer(folder: Path) -> AnyTokenizer | None:
+    """None where no tokenizer's file lies there: such a model knows ids only."""
+    names = {SETTINGS_FILE, *(name for wanted in LAYOUTS.values() for name in wanted)}
+    return load_tokenizer(folder) if any((folder / name).is_file() for name in names) else None
 
 
 def _built(config: Any) -> nn.Module:
@@ -161,7 +169,7 @@ def files(model: Model, weights: Mapping[str, Tensor] | None = None, card: str =
     """The content of a model folder: as transformers has it where it knows the family, else our own."""
     held = state_of(model.net) if weights is None else weights
     module = FAMILIES[family_of(model.config)]
-    text = {} if model.tokenizer is None else model.tokenizer.files()
+    text = model.tokenizer.files() if model.has_tokenizer else {}
     common = {"README.md": (card or f"# {model!r}\n").encode()}
     if hasattr(module, "HF"):
         config = module.to_hf(model.config)

@@ -195,7 +195,8 @@ def from_hf(keys: Keys) -> T5Config:
     tied = keys.take("tie_word_embeddings", True)
     scaled = keys.take("scale_decoder_outputs", tied)
     pad = keys.token("pad_token_id", 0)
-    eos = keys.token("eos_token_id", 1)
+    pad, eos = 0 if pad is None else pad, keys.token("eos_token_id", 1)
+    start = keys.token("decoder_start_token_id", None if t5 else 0)
     return T5Config(
         vocab_size=keys.take("vocab_size", 32128 if t5 else 250112),
         d_model=keys.take("d_model", 512),
@@ -214,9 +215,9 @@ def from_hf(keys: Keys) -> T5Config:
         head=head,
         kind=kind,
         dropout=keys.take("dropout_rate", 0.1),
-        start_id=keys.token("decoder_start_token_id"),
+        start_id=pad if start is None else start,
         eos_id=1 if eos is None else eos,
-        pad_id=0 if pad is None else pad,
+        pad_id=pad,
     )
 
 
