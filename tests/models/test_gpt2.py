@@ -45,6 +45,24 @@ def test_the_reference_loads_what_we_write(values, tmp_path):
     causal.check_they_load_ours(reference(GPT2LMHeadModel, GPT2Config(**values)), tmp_path)
 
 
+LONG = SMALL | dict(n_positions=300)
+
+
+def test_greedy_text_is_the_references_and_the_uncached_argmax():
+    causal.check_greedy(GPT2LMHeadModel, GPT2Config(**LONG))
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"repetition_penalty": 1.7}, {"no_repeat_ngram_size": 2}], ids=str
+)
+def test_beams_and_their_scores_are_the_references(more):
+    causal.check_beams(GPT2LMHeadModel, GPT2Config(**LONG), **more)
+
+
+def test_prompts_alone_or_together():
+    causal.check_alone_or_together(GPT2LMHeadModel, GPT2Config(**LONG))
+
+
 def test_a_bare_model_has_states_and_refuses_logits(tmp_path):
     model = reference(GPT2Model, GPT2Config(**SMALL))
     _, config, net = converted(model)

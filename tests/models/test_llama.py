@@ -77,6 +77,26 @@ def test_the_reference_loads_what_we_write(name, tmp_path):
     causal.check_they_load_ours(model_of(name), tmp_path)
 
 
+LONG = ("Llama grouped, biases, tied", "Mistral window", "Qwen3 chosen windows, tied")
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_greedy_text_is_the_references_and_the_uncached_argmax(name):
+    causal.check_greedy(getattr(theirs, name.split()[0] + "ForCausalLM"), config_of(name))
+
+
+@pytest.mark.parametrize("name", LONG[:2])
+def test_beams_and_their_scores_are_the_references(name):
+    causal.check_beams(getattr(theirs, name.split()[0] + "ForCausalLM"), config_of(name))
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_prompts_alone_or_together(name):
+    causal.check_alone_or_together(
+        getattr(theirs, name.split()[0] + "ForCausalLM"), config_of(name)
+    )
+
+
 def test_a_bare_model_has_states_and_refuses_logits(tmp_path):
     model = reference(LlamaModel, LlamaConfig(**SMALL))
     _, _, net = converted(model)
