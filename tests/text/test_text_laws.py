@@ -213,3 +213,19 @@ def test_time_grows_with_the_length_not_its_square(
         assert cost(unit * (8 * n)) < 30 * max(cost(unit * n), 1e-3), unit
     x = "<eos>😀한 " * (1 << 17)  # 1 MB and more
     assert len(tk.encode(x).ids) > len(x) // 8
+
+
+@pytest.mark.parametrize("kind", ["bpe-mask", "wordpiece-mask"])  # unigram may cut the space off
+def test_a_special_token_stands_where_a_word_with_its_space_does(
+    kind: str, tokenizers: dict[str, Tokenizer]
+) -> None:
+    """Cut out a whole word and the ids around it stay as they were: what masked words are learned with."""
+    tk = tokenizers[kind]
+    for text, word in (("school Friend opened.", "Friend"), ("coffee Ocean likes!", "coffee")):
+        whole = tk.encode(text)
+        at = text.index(word)
+        inside = [at <= b - 1 < at + len(word) for _, b in whole.offsets]
+        made = tk.around(text.split(word), 7777)
+        left = [i for i, own in zip(whole.ids, inside, strict=True) if not own]
+        assert made.count(7777) == 1 and [i for i in made if i != 7777] == left
+        assert made.index(7777) == inside.index(True)

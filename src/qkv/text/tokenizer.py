@@ -17,7 +17,7 @@ from ..errors import TokenizerError
 from .align import original_spans, piece_spans
 from .check import SETTINGS_FILE, TOKENIZER_FILE, parse_files, read_files, rust
 from .config import TextConfig
-from .pipeline import UNK, document, fold, normal, prefix, recompose
+from .pipeline import PREFIX_KINDS, UNK, document, fold, normal, prefix, recompose
 from .sample import Sampler, sampler
 
 VERSION = 1
@@ -63,6 +63,7 @@ class Tokenizer:
     Built by `train` and `load`; raises TokenizerError when the model does not fit the settings."""
 
     pad_id, bos_id, eos_id, unk_id = 0, 1, 2, UNK
+    cls_id = sep_id = None  # published tokenizers may have them
 
     def __init__(self, config: TextConfig, model: dict[str, Any]) -> None:
         self.config, self._model = config, model
@@ -86,14 +87,6 @@ class Tokenizer:
     def __repr__(self) -> str:
         return f"Tokenizer(kind={self.kind!r}, vocab_size={self.vocab_size})"
 
-    def id_of(self, piece: str) -> int | None:
-        """The id of a piece or special token, by its name; None: there is none."""
-        return self._ids.get(piece)
-
-    @cached_property
-    def _ids(self) -> dict[str, int]:
-        return {piece: i for i, piece in enumerate(self._pieces)}
-
     @property
     def mask_id(self) -> int | None:
         """Of "<mask>", where the settings' `specials` have it."""
@@ -111,6 +104,19 @@ class Tokenizer:
         ready = [prefix(fold(t, self.config), self.config) for t in texts]
         made = self._rust.encode_batch_fast(ready, add_special_tokens=False)
         return [Encoding(e.ids, t, self._spans) for e, t in zip(made, texts, strict=True)]
+
+    def around(self, parts: Sequence[str], special: int) -> list[int]:
+        """The ids of a text that was cut where a special token stands; that token has the place of the space before it,
+        as a word has."""
+        words = self.kind in PREFIX_KINDS
+        ready = [fold(part, self.config) for part in parts]
+        ready[:-1] = [part.removesuffix(" ") if words else part for part in ready[:-1]]
+        ready[0] = prefix(ready[0], self.config)
+        first, *rest = self._rust.encode_batch_fast(ready, add_special_tokens=False)
+        ids: list[int] = list(first.ids)
+        for made in rest:
+            ids += [special, *made.ids]
+        return ids
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
         folded = fold(text, self.config)
@@ -151,6 +157,16 @@ class Tokenizer:
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The pieces for display: a space is shown as "▁", a byte as "<0xEC>", a special by its name."""
         return [self._pieces[i].replace(" ", "▁") for i in self._known(ids)]
+
+    @property
+    def target(self) -> "Tokenizer":
+        """The side of labels: itself.  Marian's published tokenizers have two."""
+        return self
+
+    def id_of(self, piece: str) -> int | None:
+        """The id of a piece as the vocabulary has it; None: there is none."""
+        made: int | None = self._rust.token_to_id(piece)
+        return made
 
     def _known(self, ids: Iterable[int]) -> list[int]:
         made = [int(i) for i in ids]

@@ -1,0 +1,398 @@
+"""Ask an encoder about texts: fill a gap, classify, tag, answer, embed.  One in, one out; list in, list out.
+
+Rows are batched with rows of the same padded length, so that none depends on its neighbours (law 2)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .data.objectives import Specials
+from .data.objectives.tag import marks, unmade, word_spans
+from .data.objectives.texts import solid
+from .errors import DataError, UsageError
+from .model import MULTIPLE, Model
+from .parts.recurrent import in_sixteens
+from .readings import Answer, Classified, Filled, Guess, Label, Marked, Span
+from .shapes import Batch, pad
+from .text import AnyTokenizer, Tokenizer
+
+Pair = tuple[str, str]
+Pooling = Literal["mean", "cls", "pooled"]
+# tokens of a batch: on a CPU as many as matrix kernels are known to treat alike (docs/results.md)
+TOKENS = {"cpu": 1024}
+MANY = 16384
+FOLLOWS = ("follows", "does not follow")
+
+
+class Row(NamedTuple):
+    """A text or a pair in its frame; `at`: where the last text begins."""
+
+    ids: list[int]
+    segments: list[int]
+    at: int
+
+
+# ---- rows and batches
+
+
+def framed(specials: Specials, a: Sequence[int], b: Sequence[int] | None = None) -> Row:
+    template = specials.one if b is None else specials.two
+    ids, segments, at = template(a, b)  # type: ignore[arg-type]
+    return Row(ids.tolist(), segments.tolist(), at)
+
+
+def ask(model: Model, rows: Sequence[Row], question: Callable[[Batch], Sequence[Any]]) -> list[Any]:
+    """question(batch) has one answer a row; all of them, in the order of `rows`.
+
+    Raises DataError QKV-037 for a row that the model's positions do not hold."""
+    most = getattr(model.net, "max_positions", None)
+    for i, row in enumerate(rows):
+        if most is not None and len(row.ids) > most:
+            raise DataError(
+                f"text {i} has {len(row.ids)} tokens, the model has {most} positions",
+                fix="cut it into pieces",
+                code="QKV-037",
+            )
+    found: list[Any] = [None] * len(rows)
+    for chosen in batched(rows, TOKENS.get(model.device.type, MANY)):
+        ids, keep = pad([rows[i].ids for i in chosen], model.pad_id, MULTIPLE)
+        segment, _ = pad([rows[i].segments for i in chosen], 0, MULTIPLE)
+        batch = Batch(ids, keep, segment=segment).to(model.device)
+        for i, answer in zip(chosen, question(batch), strict=True):
+            found[i] = answer
+    return found
+
+
+def batched(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
+    """Numbers of rows of one padded length, as many as `tokens` has room for."""
+    by_length: dict[int, list[int]] = {}
+    for i, row in enumerate(rows):
+        by_length.setdefault(-(-len(row.ids) // MULTIPLE) * MULTIPLE, []).append(i)
+    for length, members in sorted(by_length.items()):
+        n = max(1, tokens // length)
+        yield from (members[at : at + n] for at in range(0, len(members), n))
+
+
+def headed(model: Model, verb: str, *kinds: str) -> Any:
+    """The net.  Raises UsageError where its head cannot do this."""
+    kind = getattr(getattr(model.net, "head", None), "kind", None)
+    if kind not in kinds:
+        raise UsageError(
+            f"{verb} needs a model with a head {' or '.join(kinds)}; this one is"
+            f" {model.family}{'' if kind is None else f' with head {kind!r}'}",
+            fix="load a model that was trained for it",
+        )
+    return model.net
+
+
+def strings(texts: Any, what: str = "text") -> list[str]:
+    """One or several, as a list.  Raises DataError for what is no text."""
+    made = [texts] if isinstance(texts, str) else list(texts)
+    for i, text in enumerate(made):
+        if not isinstance(text, str):
+            raise DataError(
+                f"{what} {i} is {type(text).__name__}, not str", fix="pass strings", code="QKV-033"
+            )
+    return made
+
+
+# ---- fill
+
+
+@torch.inference_mode()
+def fill(model: Model, texts: str | Sequence[str], n: int = 5) -> Any:
+    """The n best words for each gap in a text, which is marked by the tokenizer's own name for it ("[MASK]", "<mask>").
+
+    str -> Filled, list -> list.  Raises DataError for a text without a gap."""
+    net, tok = headed(model, "fill", "mlm", "pretraining"), model.tokenizer
+    specials = Specials.of(tok)
+    mask, name = specials.need("mask"), tok.tokens([specials.need("mask")])[0]
+    given = strings(texts)
+    parts = [text.split(name) for text in given]
+    for i, pieces in enumerate(parts):
+        if len(pieces) < 2:
+            raise DataError(f"text {i} has no gap", fix=f"write {name} where a word is missing")
+    special = [*specials.all.tolist(), tok.unk_id]
+    banned = torch.tensor([i for i in special if i is not None], device=model.device)
+
+    def question(batch: Batch) -> list[tuple[Tensor, Tensor]]:
+        gaps = (batch.source == mask) & batch.keep
+        states = net.encode(batch).states[gaps]  # (B, S, C) -> (gaps, C)
+        p = in_sixteens(net.head.words, states)[0].float().softmax(-1)
+        p = p.index_fill(1, banned, 0.0)
+        best = p.topk(min(n, p.shape[1] - len(banned)))
+        sizes = gaps.sum(1).tolist()
+        values, ids = (torch.split(x.cpu(), sizes) for x in best)
+        return list(zip(values, ids, strict=True))
+
+    rows = [framed(specials, _with_gaps(tok, p, mask)) for p in parts]
+    found = ask(model, rows, question)
+    made = [_filled(tok, *x) for x in zip(given, parts, found, strict=True)]
+    return made[0] if isinstance(texts, str) else made
+
+
+def _with_gaps(tok: AnyTokenizer, parts: list[str], mask: int) -> list[int]:
+    """The ids of the parts with the mask's between; other special tokens in a text stay text."""
+    if isinstance(tok, Tokenizer):
+        return tok.around(parts, mask)
+    name = tok.tokens([mask])[0]
+    # does this vocabulary's mask swallow the space before it?  RoBERTa's does
+    strips = tok.encode(f"a {name}", specials=True).offsets[-1][0] == 1
+    *front, last = parts
+    ids: list[int] = []
+    for part in front:
+        ids += [*tok.encode(part.rstrip() if strips else part).ids, mask]
+    return ids + tok.encode(last).ids
+
+
+def _filled(tok: Any, source: str, parts: list[str], found: tuple[Tensor, Tensor]) -> Filled:
+    gaps, text = [], parts[0]
+    for values, ids, after in zip(*found, parts[1:], strict=True):
+        numbers = ids.tolist()
+        guesses = [
+            Guess(_word(tok, i), token, i, p)
+            for i, token, p in zip(numbers, tok.tokens(numbers), values.tolist(), strict=True)
+        ]
+        word = tok.decode(numbers[:1])
+        open_ = not text or text[-1].isspace()
+        text += (word.strip() if open_ else word.removeprefix("##")) + after
+        gaps.append(tuple(guesses))
+    return Filled(source, text, tuple(gaps))
+
+
+def _word(tok: Any, i: int) -> str:
+    word: str = tok.decode([i])
+    return word.strip()
+
+
+# ---- classify
+
+
+@torch.inference_mode()
+def classify(model: Model, texts: str | Pair | Sequence[str | Pair]) -> Any:
+    """A label with its probability, and all others; or the number that the model was trained to give.
+
+    str -> Classified, list -> list; a tuple of two strings is one pair of texts."""
+    net = headed(model, "classify", "classes", "nsp", "pretraining")
+    one = isinstance(texts, (str, tuple))
+    given: list[Any] = [texts] if one else list(texts)
+    specials = Specials.of(model.tokenizer)
+    rows = [_one_or_two(model, specials, text, i) for i, text in enumerate(given)]
+    names = model.config.labels if net.head.kind == "classes" else FOLLOWS
+
+    def question(batch: Batch) -> list[list[float]]:
+        z = net.labelled(net.encode(batch)).float()
+        problem = net.head.problem if net.head.kind == "classes" else "one"
+        if problem != "value":
+            z = z.sigmoid() if problem == "many" else z.softmax(-1)
+        found: list[list[float]] = z.tolist()
+        return found
+
+    made = []
+    for text, scores in zip(given, ask(model, rows, question), strict=True):
+        found = sorted(zip(names, scores, strict=True), key=lambda x: -x[1])
+        labels = tuple(Label(name, score) for name, score in found)
+        made.append(Classified(text, labels[0].name, labels[0].score, labels))
+    return made[0] if one else made
+
+
+def _one_or_two(model: Model, specials: Specials, text: Any, i: int) -> Row:
+    tok = model.tokenizer
+    if isinstance(text, tuple) and len(text) == 2:
+        a, b = strings(text, f"text {i}, part")
+        return framed(specials, tok.encode(a).ids, tok.encode(b).ids)
+    (a,) = strings([text])
+    return framed(specials, tok.encode(a).ids)
+
+
+# ---- tag
+
+
+@torch.inference_mode()
+def tag(model: Model, texts: str | Sequence[str], on: Literal["tokens", "words"] = "tokens") -> Any:
+    """The spans that a text's tags mark, with their characters.  str -> Marked, list -> list.
+
+    `on`: as the model was trained, each token by itself, or each word between white space by its first token.  A text
+    longer than the model's positions is read in pieces."""
+    net, tok = headed(model, "tag", "tags"), model.tokenizer
+    given, specials = strings(texts), Specials.of(tok)
+    encoded = [tok.encode(text) for text in given]
+    most = getattr(net, "max_positions", None)
+    room = max(1, most - specials.one.extra) if most else max(map(len, encoded), default=1) or 1
+    pieces = [
+        (t, framed(specials, e.ids[at : at + room]), len(e.ids[at : at + room]))
+        for t, e in enumerate(encoded)
+        for at in range(0, len(e.ids), room)
+    ]
+
+    def question(batch: Batch) -> Sequence[Tensor]:
+        p: Tensor = net.logits(batch).float().softmax(-1).cpu()
+        return list(p)
+
+    found: list[list[tuple[str, float]]] = [[] for _ in given]
+    names = [bio(name) for name in model.config.labels]
+    rows = [row for _, row, _ in pieces]
+    for (t, row, n), p in zip(pieces, ask(model, rows, question), strict=True):
+        best = p[row.at : row.at + n].max(-1)
+        found[t] += [
+            (names[i], s) for i, s in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+    made = [_marked(*x, on) for x in zip(given, encoded, found, strict=True)]
+    return made[0] if isinstance(texts, str) else made
+
+
+def bio(name: str) -> str:
+    """Other ways to write tags as B-x, I-x and O: x alone, and the ends and singles of BIOES and BILOU."""
+    front, dash, kind = name.partition("-")
+    if name == "O" or front in ("B", "I") and dash:
+        return name
+    if front in ("E", "L", "S", "U") and dash:
+        return f"{'I' if front in 'EL' else 'B'}-{kind}"
+    return f"I-{name}"
+
+
+def _marked(text: str, encoding: Any, found: list[tuple[str, float]], on: str) -> Marked:
+    offsets, tags = encoding.offsets, [tag for tag, _ in found]
+    if on == "tokens":
+        places = [solid(text, span) for span in offsets]
+        made, scores = unmade(text, offsets, tags), [score for _, score in found]
+    else:
+        words = word_spans(text, offsets)
+        places = [(a, b) for _, a, b in words]
+        made, scores = (
+            marks([tags[i] for i, _, _ in words], places),
+            [found[i][1] for i, _, _ in words],
+        )
+    spans = []
+    for start, end, kind in made:
+        own = [s for (a, b), s in zip(places, scores, strict=True) if start <= a < b <= end]
+        spans.append(Span(start, end, text[start:end], kind, sum(own) / len(own)))
+    return Marked(text, tuple(spans))
+
+
+# ---- answer
+
+
+@torch.inference_mode()
+def answer(
+    model: Model,
+    questions: str | Sequence[str],
+    contexts: str | Sequence[str],
+    *,
+    longest: int = 32,
+    window: int = 384,
+    stride: int = 128,
+) -> Any:
+    """The span of the context that answers the question, of at most `longest` tokens.  str -> Answer, list -> list.
+
+    A context that does not fit into `window` tokens is read in windows that move on by `stride`.  A span's score is
+    z = s_first + e_last, that of no answer z_0 = s_1 + e_1 of the first token (Devlin et al. 2019, section 4.3); over
+    windows z is the largest and z_0 the smallest; probabilities are their softmax over all spans and no answer."""
+    net, tok = headed(model, "answer", "span"), model.tokenizer
+    asked, texts = strings(questions, "question"), strings(contexts, "context")
+    if isinstance(contexts, str):
+        texts = texts * len(asked)
+    if len(asked) != len(texts):
+        raise DataError(
+            f"{len(asked)} questions and {len(texts)} contexts",
+            fix="give each question its context, or one context for all",
+        )
+    specials, most = Specials.of(tok), getattr(net, "max_positions", None)
+    window = window if most is None else min(window, most)
+    read = [tok.encode(text) for text in texts]
+    rows: list[Row] = []
+    places: list[tuple[int, int, int]] = []  # of each row: question, first context token, end
+    for i, (question_, context) in enumerate(zip(asked, read, strict=True)):
+        ids = tok.encode(question_).ids
+        for begin, end in _windows(
+            len(context.ids), window - len(ids) - specials.two.extra, stride, i
+        ):
+            rows.append(framed(specials, ids, context.ids[begin:end]))
+            places.append((i, begin, end))
+
+    def question(batch: Batch) -> Sequence[Tensor]:
+        z: Tensor = net.logits(batch).double().cpu()
+        return list(z)
+
+    seen: list[list[tuple[int, Tensor, Tensor]]] = [[] for _ in asked]
+    for row, (i, begin, end), z in zip(rows, places, ask(model, rows, question), strict=True):
+        seen[i].append((begin, z[row.at : row.at + end - begin], z[0]))
+    made = [
+        _answer(q, text, e.offsets, found, longest)
+        for q, text, e, found in zip(asked, texts, read, seen, strict=True)
+    ]
+    return made[0] if isinstance(questions, str) else made
+
+
+def _windows(n: int, room: int, stride: int, i: int) -> Iterator[tuple[int, int]]:
+    """[begin, end) over n tokens.  Raises DataError where there is no room for any."""
+    if room < 1:
+        raise DataError(
+            f"question {i} leaves no room for its context", fix="shorten it", code="QKV-037"
+        )
+    begin = 0
+    while begin + room < n:
+        yield begin, begin + room
+        begin += min(stride, room)
+    if n:
+        yield begin, n
+
+
+def _answer(
+    question: str,
+    context: str,
+    offsets: list[tuple[int, int]],
+    seen: list[tuple[int, Tensor, Tensor]],
+    longest: int,
+) -> Answer:
+    """seen: of each window its first token, scores (n, 2) of its tokens, and those of the row's first token."""
+    if not seen:
+        return Answer(question, "", 0, 0, 0.0, 1.0, context)
+    z = torch.full((len(offsets), longest), -torch.inf, dtype=torch.float64)
+    for begin, scores, _ in seen:
+        for more in range(min(longest, len(scores))):
+            made = scores[: len(scores) - more, 0] + scores[more:, 1]
+            own = z[begin : begin + len(made), more]
+            torch.maximum(own, made, out=own)
+    nothing = torch.stack([first.sum() for _, _, first in seen]).min()
+    total = torch.cat([z.flatten(), nothing[None]]).logsumexp(0)
+    first, more = divmod(int(z.argmax()), longest)
+    start, end = solid(context, (offsets[first][0], offsets[first + more][1]))
+    score, none = float((z.max() - total).exp()), float((nothing - total).exp())
+    return Answer(question, context[start:end], start, end, score, none, context)
+
+
+# ---- embed
+
+
+@torch.inference_mode()
+def embed(
+    model: Model,
+    texts: str | Sequence[str],
+    pooling: Pooling = "mean",
+    normalize: bool = False,
+) -> Tensor:
+    """One vector a text, (C) or (N, C): the mean of its states, that of the first token, or what the family pools.
+
+    normalize: of length 1, so that a dot product is a cosine."""
+    given, tok, net = strings(texts), model.tokenizer, model.net
+    if getattr(getattr(net, "head", None), "kind", None) is None:  # no encoder alone: its own ends
+        rows = [Row(ids, [0] * len(ids), 0) for ids in map(model.ids, given)]
+    else:
+        specials = Specials.of(tok)
+        rows = [framed(specials, tok.encode(text).ids) for text in given]
+    if pooling not in ("mean", "cls", "pooled"):
+        raise UsageError(f"pooling = {pooling!r} is unknown", fix="mean, cls or pooled")
+
+    def question(batch: Batch) -> Sequence[Tensor]:
+        memory = net.encode(batch)  # type: ignore[operator]
+        made = {"mean": lambda: memory.mean, "cls": lambda: memory.states[:, 0]}
+        return list(made.get(pooling, lambda: memory.summary)().cpu())
+
+    found = ask(model, rows, question)
+    out = torch.stack(found) if found else torch.empty(0, model.config.d_model)
+    out = F.normalize(out, dim=-1) if normalize else out
+    return out[0] if isinstance(texts, str) else out
