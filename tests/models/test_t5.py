@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 import pytest
+import seq2seq_parity
 import torch
 from parity import batch, check_gradients, check_round_trip, converted, largest, reference, rows
 from safetensors.torch import save_file
@@ -420,6 +421,38 @@ def test_greedy_answers(name, most, least):
         assert list(ours[0].ids) == cut(theirs, config.eos_id)
         assert len(ours[0].ids) == most or not least
     assert len({i for answer in found for i in answer[0].ids}) > 8  # not one token for ever
+
+
+@pytest.mark.parametrize("name", ["T5", "T5 untied"])
+def test_four_beams_and_their_scores(name):
+    """The four hypotheses of each source, in order, and log P / length; theirs takes its softmax in float32: 1e-5."""
+    model, _, config, net, b = talkative(name)
+    with exact():
+        out = model.generate(
+            input_ids=b.source, attention_mask=b.keep.long(), do_sample=False, num_beams=4, num_return_sequences=4,
+            length_penalty=1.0, max_new_tokens=20, return_dict_in_generate=True, output_scores=True,
+        )  # fmt: skip
+    how = SearchConfig(beam=4, nbest=4, max_new_tokens=20, penalty="length", early_stopping=False)
+    made = [h for found in search(net, b, how) for h in found]
+    want = [cut(row, config.eos_id) for row in out.sequences.tolist()]
+    assert [list(h.ids) for h in made] == want
+    assert len({tuple(row) for row in want}) == 16
+    scores = torch.tensor([h.score / len(h.token_scores) for h in made])
+    assert_close(scores, out.sequences_scores.to(scores), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["T5", "T5 untied"])
+def test_cached_steps_equal_one_pass(name):
+    """Through 40 tokens, so that caches grow; float64: the sums are those of other kernels."""
+    _, _, _, net, _ = talkative(name)
+    seq2seq_parity.check_cached_steps(net, batch(V, target=(40, 17, 1, 33)), atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["T5", "T5 few buckets, near"])
+def test_alone_as_beside_others(name):
+    """Law 2 in float32: greedy and beam answers, 0 differing bits of any score."""
+    _, _, _, net, _ = talkative(name)
+    seq2seq_parity.check_rows_alone(net.float(), batch(V, (7, 1, 16, 12, 70)))
 
 
 def test_forced_scores():
