@@ -392,3 +392,16 @@ def test_embed_takes_other_families(tokenizer):
     config = configure({"family": "gpt2", "size": "nano", "vocab_size": tokenizer.vocab_size})
     model = Model(build(config), tokenizer, config)
     assert read.embed(model, ["old coffee", "kim"]).shape == (2, 128)
+
+
+def test_a_model_asks_by_its_own_methods(tokenizer):
+    model = model_of(tokenizer, "classes", labels=["a", "b"])
+    assert model.classify(("old", "coffee")) == read.classify(model, ("old", "coffee"))
+    assert torch.equal(model.embed("old", "cls", True), read.embed(model, "old", "cls", True))
+    filler, span = model_of(tokenizer, "mlm"), answerer(tokenizer)
+    assert filler.fill("old <mask>", 2) == read.fill(filler, "old <mask>", 2)
+    assert span.answer("kim", "old seoul", longest=1) == read.answer(
+        span, "kim", "old seoul", longest=1
+    )
+    marker = tagger(tokenizer, PLACES, TAGS)
+    assert marker.tag("kim", on="words") == read.tag(marker, "kim", on="words")

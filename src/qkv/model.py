@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -175,18 +175,50 @@ class Model:
         real = ids != self.pad_id
         return real.flip(1).cummax(1).values.flip(1)
 
-    @torch.inference_mode()
-    def embed(self, texts: str | Sequence[str]) -> Tensor:
-        """The mean of the encoder's states: (C) for one text, (N, C) for a list."""
-        rows = [self.ids(s) for s in ([texts] if isinstance(texts, str) else texts)]
-        made = []
-        for at in range(0, len(rows), 64):
-            ids, keep = pad(rows[at : at + 64], self.pad_id, MULTIPLE)
-            memory = self.net.encode(Batch(ids, keep).to(self.device))  # type: ignore[operator]
-            real = memory.keep[..., None].to(memory.states.dtype)
-            made.append((memory.states * real).sum(1) / real.sum(1))
-        out = torch.cat(made) if made else torch.empty(0, self.config.d_model)
-        return out[0] if isinstance(texts, str) else out
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        pooling: Literal["mean", "cls", "pooled"] = "mean",
+        normalize: bool = False,
+    ) -> Tensor:
+        """The mean of the encoder's states (or another pooling): (C) for one text, (N, C) for a list."""
+        from . import read
+
+        return read.embed(self, texts, pooling, normalize)
+
+    # -- reading: one in, one out; list in, list out -----------------------------------------------
+
+    def fill(self, texts: str | Sequence[str], n: int = 5) -> Any:
+        """The n best words for each gap ("[MASK]", "<mask>"): `readings.Filled`."""
+        from . import read
+
+        return read.fill(self, texts, n)
+
+    def classify(self, texts: str | tuple[str, str] | Sequence[str | tuple[str, str]]) -> Any:
+        """The label of a text or a pair, and the probability of each: `readings.Classified`."""
+        from . import read
+
+        return read.classify(self, texts)
+
+    def tag(self, texts: str | Sequence[str], on: Literal["tokens", "words"] = "tokens") -> Any:
+        """The spans of a text that are names, slots, …, with their characters: `readings.Marked`."""
+        from . import read
+
+        return read.tag(self, texts, on)
+
+    def answer(
+        self,
+        questions: str | Sequence[str],
+        contexts: str | Sequence[str],
+        *,
+        longest: int = 32,
+        window: int = 384,
+        stride: int = 128,
+    ) -> Any:
+        """The span of a context that answers a question, and how likely there is none: `readings.Answer`."""
+        from . import read
+
+        return read.answer(self, questions, contexts, longest=longest, window=window, stride=stride)
 
     # -- text -------------------------------------------------------------------------------------
 
