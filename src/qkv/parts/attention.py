@@ -135,7 +135,8 @@ class Attention(nn.Module):
             with torch.no_grad():
                 self.probe(self.weights(q, k, allowed, bias))
         if self.kind == "additive" or (self.training and self.dropout.p):
-            y = self.dropout(self.weights(q, k, allowed, bias)) @ spread(v, self.n_heads)
+            weights = self.dropout(self.weights(q, k, allowed, bias))
+            y = kernels.mix(weights, spread(v, self.n_heads))
         else:
             y = attend(q, k, v, allowed, bias=bias, scale=self.scale)
         merged: Tensor = self.o(y.transpose(1, 2).flatten(-2))  # (B, H, T, D) -> (B, T, C)

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..shapes import Bias, Heads, Maps, Mask
+from ..shapes import Bias, Heads, Keep, Maps, Mask
 from .patterns import Allowed
 
 SHORT = 128 * 128  # pairs (T, S) up to which `short` is the faster one
 BLOCK = 16  # keys added at a time where padding must not change a bit
+FEW = 64  # keys that no matrix product sums in more than one piece
 
 
 def softmax(scores: Tensor, mask: Mask) -> Maps:
@@ -27,12 +28,13 @@ def softmax(scores: Tensor, mask: Mask) -> Maps:
 def steady_sum(x: Tensor) -> Tensor:
     """Sum over the last axis, (…, S) -> (…, 1), to which zeros at the end add nothing, not even to the last bit.
 
-    torch adds in an order that S decides, so a text of 40 tokens padded to 48 and to 64 had two sums (law 2;
+    torch adds in an order that S decides, so a text of 47 tokens padded to 48 and to 64 had two sums (law 2;
     docs/diary.md).  Here blocks of 16 are added number by number, then always 16 are summed."""
-    first, *rest = F.pad(x, (0, -x.shape[-1] % BLOCK)).split(BLOCK, dim=-1)
-    for block in rest:
-        first = first + block
-    return first.sum(-1, keepdim=True)
+    blocks = F.pad(x, (0, -x.shape[-1] % BLOCK)).view(*x.shape[:-1], -1, BLOCK)
+    total = blocks[..., 0, :]
+    for n in range(1, blocks.shape[-2]):
+        total = total + blocks[..., n, :]
+    return total.sum(-1, keepdim=True)
 
 
 def scores(q: Heads, k: Heads, *, bias: Bias | None, scale: float) -> Tensor:
@@ -65,7 +67,26 @@ def fused(
     added = allowed.added(q.dtype)
     added = added if bias is None else added + bias
     with torch.autocast(q.device.type, enabled=False):
+        if q.device.type == "cpu" and k.shape[2] > FEW and not torch.is_grad_enabled():
+            return by_width(q, k, v, allowed.keep, added, scale)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=scale)
+
+
+def by_width(q: Heads, k: Heads, v: Heads, keep: Keep, added: Tensor, scale: float) -> Heads:
+    """The kernel on rows of like length, their keys cut to that length in sixteens: added (B, 1 or H, T, S).
+
+    A product over the keys sums them in pieces that S decides (two of 104 for S = 208, one for 192: MKL 2024), so
+    that a row's last bits would depend on the longest row beside it (law 2; docs/diary.md)."""
+    S = k.shape[2]
+    last = (keep * torch.arange(1, S + 1)).amax(1)  # (B): keys up to the last real one
+    width = (-(-last // BLOCK) * BLOCK).clamp(min=FEW, max=S)
+    y = torch.empty_like(q)
+    for w in sorted(set(width.tolist())):
+        rows = (width == w).nonzero()[:, 0]
+        y[rows] = F.scaled_dot_product_attention(
+            q[rows], k[:, :, :w][rows], v[:, :, :w][rows], added[..., :w][rows], scale=scale
+        )
+    return y
 
 
 def short(
@@ -89,5 +110,16 @@ def one_query(
 
     The fused kernel's last bits depend on which thread a row falls to, these do not (law 2; docs/diary.md)."""
     s = (q * k).sum(-1).unsqueeze(2) * scale  # (R, H, S, D) -> (R, H, 1, S)
-    weights = softmax(s if bias is None else s + bias, allowed.dense())
+    return mix(softmax(s if bias is None else s + bias, allowed.dense()), v)
+
+
+def mix(weights: Maps, v: Heads) -> Heads:
+    """weights v: (B, H, T, S) and (B, H, S, D) -> (B, H, T, D); by `one_query`'s products and sums in a step of decoding.
+
+    torch adds rows four at a time, so zeros at the end change nothing where S is a multiple of 16."""
+    if weights.shape[2] > 1 or v.device.type != "cpu" or torch.is_grad_enabled():
+        return weights @ v
+    extra = -v.shape[2] % BLOCK
+    if extra:
+        weights, v = F.pad(weights, (0, extra)), F.pad(v, (0, 0, 0, extra))
     return (weights.transpose(-1, -2) * v).sum(2, keepdim=True)
