@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from qkv.errors import InternalError
 from qkv.learn.loop import tokens_of
 from qkv.learn.losses import token_loss
-from qkv.learn.terms import Totals, mean_losses, term_loss, terms_of
+from qkv.learn.terms import Totals, term_loss, terms_of
 from qkv.models.interface import Choices, Predictions, Values, state_of
 from qkv.shapes import Batch
 
@@ -221,16 +221,6 @@ def test_a_single_term_is_what_it_was_bit_for_bit():
         {n: p.grad for n, p in net.named_parameters()}
     )
     assert bits(state_of(t.net)) == bits(state_of(net))
-
-
-def test_mean_losses_do_not_depend_on_the_batches():
-    net = Several()
-    parts = mean_losses(net, [Rows(False).part(i) for i in range(4)])
-    whole = mean_losses(net, [Rows(True).batch(0)])
-    assert parts.keys() == whole.keys() == {"loss", "token", "class", "value"}
-    for name in parts:
-        assert math.isclose(parts[name], whole[name], rel_tol=1e-5)  # float32 sums
-    assert math.isnan(mean_losses(net, [])["loss"])
 
 
 def test_speed_counts_something_where_rows_have_one_answer():

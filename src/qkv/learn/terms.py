@@ -5,7 +5,7 @@
 A count is known from the batch alone (`per`: real target tokens, or rows), so the first micro-batch's gradient is
 right before the last one is drawn."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -81,20 +81,3 @@ def _times(term: Term, expected: int) -> int:
             fix='per = "row" for one answer of a row, per = "token" for real target tokens',
         )
     return n // expected
-
-
-@torch.inference_mode()
-def mean_losses(net: Any, batches: Iterable[Batch]) -> dict[str, float]:
-    """The mean of every term over a whole set, by name, and "loss", their sum; no smoothing.
-
-    Of an empty set: {"loss": nan}."""
-    sums: dict[str, float] = {}
-    counts: dict[str, int] = {}
-    device = next(net.parameters()).device
-    for batch in batches:
-        for term in terms_of(net.loss_inputs(batch.to(device))):
-            made = term_loss(term)
-            sums[term.name] = sums.get(term.name, 0.0) + float(made.nll)
-            counts[term.name] = counts.get(term.name, 0) + made.tokens
-    means = {name: sums[name] / max(1, counts[name]) for name in sums}
-    return {"loss": sum(means.values()) if means else float("nan")} | means
