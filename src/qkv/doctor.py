@@ -1,5 +1,8 @@
 """The laws of DESIGN §5, checked on a person's own model.  Each is a function of a model and returns what it saw.
 
+Three kinds of nets: those that answer a source (an encoder-decoder), those that continue it (a decoder alone), and those
+that only read it (an encoder alone, a checkpoint without a head), for which the laws about answering do not exist.
+
 Laws about answers run on the model itself; those about gradients and training run on a copy shrunk to a few thousand
 parameters, in float64, so that a check takes seconds whatever the model's size."""
 
@@ -15,7 +18,7 @@ from torch import Tensor, nn
 
 from .decode.answer import SearchConfig
 from .decode.beam import beam_search
-from .decode.rows import Task, banned_ids, limits
+from .decode.rows import Task, banned_ids, limits, pad_sources, prompted, source_rows
 from .decode.search import search
 from .learn.checkpoint import RunFolder
 from .learn.loop import TrainConfig, Trainer
@@ -26,7 +29,9 @@ from .look.record import record
 from .messages import t
 from .model import MULTIPLE, Model
 from .models import build
+from .models.encoder import TextEncoder
 from .models.interface import state_of
+from .models.seq2seq import NoHead
 from .parts.attention import attend
 from .parts.dropout import noise
 from .parts.patterns import Allowed, Full
@@ -47,9 +52,9 @@ class Law:
 
 
 def check(model: Model) -> list[Law]:
-    """Every law, in order.  A law that raises has not passed."""
+    """Every law that applies, in order.  A law that raises has not passed."""
     made = []
-    for law in LAWS:
+    for law in laws_of(model):
         try:
             made.append(law(model))
         except Exception as e:  # a broken law must not hide the others
@@ -63,8 +68,10 @@ def check(model: Model) -> list[Law]:
 def examples(
     model: Model, n: int, seed: int = 0, longest: int = 24
 ) -> list[tuple[list[int], list[int]]]:
-    """n random (source, target) id lists of many lengths, each ending in <eos>."""
-    rng, V, eos = random.Random(seed), model.tokenizer.vocab_size, model.eos_id
+    """n random (source, target) id lists of many lengths, each ending in <eos> where the net knows one."""
+    rng, V = random.Random(seed), model.config.vocab_size
+    eos = getattr(model.net, "eos_id", None)
+    eos = eos if eos is not None and 0 <= eos < V else V - 1
 
     def row() -> list[int]:
         return [rng.randrange(min(4, V - 1), V) for _ in range(rng.randint(1, longest))] + [eos]
@@ -72,29 +79,55 @@ def examples(
     return [(row(), row()) for _ in range(n)]
 
 
-def batch_of(
-    pairs: list[tuple[list[int], list[int]]], pad_id: int = 0, multiple: int = MULTIPLE
-) -> Batch:
-    source, keep = pad([s for s, _ in pairs], pad_id, multiple)
-    target, target_keep = pad([y for _, y in pairs], pad_id, multiple)
+def batch_of(net: Any, pairs: list[tuple[list[int], list[int]]], multiple: int = MULTIPLE) -> Batch:
+    """Sources with their targets; for a net of one sequence both in a row, and the target the row shifted by one."""
+    if prompted(net) or isinstance(net, TextEncoder):
+        rows = [s + y for s, y in pairs]
+        pairs = [(x[:-1], x[1:]) for x in rows]
+    source, keep = pad([s for s, _ in pairs], padding(net), multiple)
+    target, target_keep = pad([y for _, y in pairs], padding(net), multiple)
     return Batch(source, keep, target, target_keep)
 
 
-SMALL = {"d_model": 16, "d_ff": 24, "n_heads": 2, "n_kv_heads": None, "vocab_size": 19}
-SMALL |= {"encoder_layers": 2, "decoder_layers": 2, "encoder_heads": 2}
+def padding(net: Any) -> int:
+    return int(net.pad_id or 0)
+
+
+def answers(net: Any) -> bool:
+    """Can it be asked for the next token?"""
+    return hasattr(net, "step") and not isinstance(net.head, NoHead | None)
+
+
+def numbers(net: Any, batch: Batch) -> Tensor:
+    """What must keep its bits: the logits of real targets, or the states of a net that only reads."""
+    made: Tensor = (
+        net.logits(batch)[batch.target_keep]
+        if answers(net)
+        else net.encode(batch).states[batch.keep]
+    )
+    return made
+
+
+SMALL = {"d_model": 16, "d_ff": 24, "n_heads": 2, "n_kv_heads": None, "vocab_size": 19, "d_head": 8}
+SMALL |= {"encoder_layers": 2, "decoder_layers": 2, "n_layers": 2, "encoder_heads": 2}
+SMALL |= {"decoder_heads": 2, "decoder_ff": 24, "target_vocab_size": 19}
+IDS = ("bos_id", "eos_id", "pad_id", "start_id", "forced_bos_id", "forced_eos_id")
 
 
 def shrunk(model: Model) -> nn.Module:
-    """The same architecture, tiny, in float64, with weights of its own."""
+    """The same architecture, tiny, in float64, with weights and a head of words of its own."""
     config = model.config
-    names = {f.name for f in fields(config)}
-    small = {k: v for k, v in SMALL.items() if k in names and getattr(config, k) is not None}
+    old = {f.name: getattr(config, f.name) for f in fields(config)}
+    small: dict[str, Any] = {k: v for k, v in SMALL.items() if old.get(k) is not None}
+    small |= {k: old[k] % 4 for k in IDS if old.get(k) is not None}
+    if "head" in old:
+        small["head"] = "mlm" if isinstance(model.net, TextEncoder) else "lm"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return build(replace(config, **small)).double()
 
 
-def small_batch(seed: int = 0) -> Batch:
+def small_batch(net: Any, seed: int = 0) -> Batch:
     rng = random.Random(seed)
     rows = [
         (
@@ -103,7 +136,7 @@ def small_batch(seed: int = 0) -> Batch:
         )
         for n, m in ((5, 4), (2, 6), (1, 1))
     ]
-    return batch_of(rows, multiple=1)
+    return batch_of(net, rows, multiple=1)
 
 
 # -- the laws ------------------------------------------------------------------------------------------
@@ -112,14 +145,15 @@ def small_batch(seed: int = 0) -> Batch:
 def future_does_not_change_the_past(model: Model) -> Law:
     """Law 1: the gradient of earlier outputs by later inputs is exactly zero."""
     net, worst = shrunk(model).eval(), 0.0
-    batch = small_batch()
+    batch = small_batch(net)
     kept: list[Tensor] = []
 
     def hold(_: nn.Module, __: Any, x: Tensor) -> Tensor:
         kept.append(x.detach().requires_grad_())
         return kept[-1]
 
-    handle = net.target_embed.register_forward_hook(hold)  # type: ignore[union-attr]
+    embed: Any = net.embed if prompted(net) else net.target_embed
+    handle = embed.register_forward_hook(hold)
     try:
         logits = net.logits(batch)  # type: ignore[operator]
     finally:
@@ -137,19 +171,25 @@ def future_does_not_change_the_past(model: Model) -> Law:
 
 @torch.inference_mode()
 def neighbours_do_not_change_an_answer(model: Model) -> Law:
-    """Law 2: greedy and beam answers alone and in a batch, 0 differing bits of any score."""
+    """Law 2: greedy and beam answers alone and in a batch, 0 differing bits of any score; or the states of a reader."""
     sources = [s for s, _ in examples(model, 24, seed=1)]
+    if not answers(model.net):
+        return _read_alone(model, sources)
     differing = compared = 0
     for config in (SearchConfig(max_new_tokens=12), SearchConfig(beam=4, max_new_tokens=12)):
-        ids, keep = pad(sources, model.pad_id, MULTIPLE)
+        ids, keep = pad(sources, padding(model.net), MULTIPLE)
         together = search(model.net, Batch(ids, keep).to(model.device), config)  # type: ignore[arg-type]
         for source, found in zip(sources, together, strict=True):
-            ids, keep = pad([source], model.pad_id, MULTIPLE)
+            ids, keep = pad([source], padding(model.net), MULTIPLE)
             alone = search(model.net, Batch(ids, keep).to(model.device), config)[0]  # type: ignore[arg-type]
             compared += 1
             differing += [(h.ids, h.token_scores) for h in alone] != [
                 (h.ids, h.token_scores) for h in found
             ]
+    return _alone(differing, compared)
+
+
+def _alone(differing: int, compared: int) -> Law:
     return Law(
         t("neighbours and padding do not change an answer", "이웃과 패딩은 답을 바꾸지 않는다"),
         not differing,
@@ -158,14 +198,30 @@ def neighbours_do_not_change_an_answer(model: Model) -> Law:
     )
 
 
+def _read_alone(model: Model, sources: list[list[int]]) -> Law:
+    """A reader's answer is the states of its source; sources in sixteens where the net asks for that."""
+
+    def states(rows: list[list[int]]) -> Tensor:
+        ids, keep = pad(rows, padding(model.net), MULTIPLE)
+        batch = pad_sources(Batch(ids, keep), source_rows(model.net)).to(model.device)
+        made: Tensor = model.net.encode(batch).states  # type: ignore[operator]
+        return made
+
+    together = states(sources)
+    differing = sum(
+        not torch.equal(states([s])[0, : len(s)], together[i, : len(s)])
+        for i, s in enumerate(sources)
+    )
+    return _alone(differing, len(sources))
+
+
 @torch.inference_mode()
 def padding_holds_nothing(model: Model) -> Law:
     """Law 2: whatever ids stand in the padding, the real logits have the same bits."""
-    pairs = examples(model, 6, seed=2)
-    batch = batch_of(pairs, model.pad_id).to(model.device)
-    rubbish = torch.full_like(batch.source, model.tokenizer.vocab_size - 1)
+    batch = batch_of(model.net, examples(model, 6, seed=2)).to(model.device)
+    rubbish = torch.full_like(batch.source, model.config.vocab_size - 1)
     other = replace(batch, source=torch.where(batch.keep, batch.source, rubbish))
-    a, b = (model.net.logits(x)[batch.target_keep] for x in (batch, other))  # type: ignore[operator]
+    a, b = (numbers(model.net, x) for x in (batch, other))
     n = int((a != b).sum())
     return Law(
         t("padding holds nothing", "패딩에는 아무것도 없다"),
@@ -177,17 +233,24 @@ def padding_holds_nothing(model: Model) -> Law:
 
 @torch.inference_mode()
 def steps_equal_one_pass(model: Model) -> Law:
-    """Law 3: decoding with the cache gives the logits of one teacher-forced pass (float64)."""
-    net, batch = shrunk(model).eval(), small_batch(1)
-    whole = net.logits(batch)  # type: ignore[operator]
-    state, fed, worst = net.start(batch), batch.source.new_full((len(batch),), 1), 0.0  # type: ignore[operator]
-    if batch.target is None or batch.target_keep is None:
+    """Law 3: decoding with the cache gives the logits of one teacher-forced pass (float64); prompts of 1, 2, 3 tokens."""
+    net: Any = shrunk(model).eval()
+    batch, worst = small_batch(net, 1), 0.0
+    whole, real = net.logits(batch), batch.target_keep
+    if batch.target is None or real is None:
         raise ValueError("the batch has no target")
-    for i in range(batch.target.shape[1]):
-        logits, state = net.step(fed, state)  # type: ignore[operator]
-        real = batch.target_keep[:, i]
-        worst = max(worst, float((logits - whole[:, i])[real].abs().max()) if real.any() else 0.0)
-        fed = batch.target[:, i]
+    at = torch.zeros(len(batch), dtype=torch.long)
+    ids, state = (batch.source if prompted(net) else net.shift(batch.target)), None
+    if prompted(net):
+        at = torch.minimum(torch.arange(len(batch)), batch.keep.sum(1) - 1)
+        prompt = batch.keep & (torch.arange(ids.shape[1]) <= at[:, None])
+        state = net.start(Batch(ids, prompt))
+    state, rows = net.start(batch) if state is None else state, torch.arange(len(batch))
+    for _ in range(ids.shape[1] - int(at.min())):
+        here = at.clamp(max=ids.shape[1] - 1)
+        logits, state = net.step(ids[rows, here], state)
+        off = (logits - whole[rows, here])[real[rows, here] & (at == here)]
+        worst, at = max(worst, float(off.abs().max()) if off.numel() else 0.0), at + 1
     return Law(
         t("cached steps equal one pass", "캐시로 한 걸음씩 = 한 번에"),
         worst <= 1e-10,
@@ -199,7 +262,7 @@ def steps_equal_one_pass(model: Model) -> Law:
 @torch.inference_mode()
 def beam_of_one_is_greedy(model: Model) -> Law:
     """Law 3: beam search with one beam gives greedy's answers, bit for bit."""
-    ids, keep = pad([s for s, _ in examples(model, 20, seed=3)], model.pad_id, MULTIPLE)
+    ids, keep = pad([s for s, _ in examples(model, 20, seed=3)], padding(model.net), MULTIPLE)
     batch, config = Batch(ids, keep).to(model.device), SearchConfig(max_new_tokens=12)
     net: Any = model.net
     greedy = search(net, batch, config)
@@ -234,10 +297,10 @@ def a_blind_row_gives_zeros(model: Model) -> Law:
 @torch.inference_mode()
 def recording_changes_nothing(model: Model) -> Law:
     """Law 5: recorded rows sum to 1 and the answer keeps its bits."""
-    batch = batch_of(examples(model, 4, seed=4), model.pad_id).to(model.device)
-    before = model.net.logits(batch)  # type: ignore[operator]
+    batch = batch_of(model.net, examples(model, 4, seed=4)).to(model.device)
+    before = numbers(model.net, batch)
     with record(model) as maps:
-        after = model.net.logits(batch)  # type: ignore[operator]
+        after = numbers(model.net, batch)
     bits = int((before != after).sum())
     off = max(
         (float((m.sum(-1) - 1).abs()[m.sum(-1) > 0].max()) for m in maps.values()), default=0.0
@@ -252,7 +315,8 @@ def recording_changes_nothing(model: Model) -> Law:
 
 def gradients_are_right(model: Model) -> Law:
     """Law 7: the analytic gradient of the whole loss, dropout off, equals central differences in float64."""
-    net, batch, worst = shrunk(model).eval(), small_batch(2), 0.0
+    net, worst = shrunk(model).eval(), 0.0
+    batch = small_batch(net, 2)
     rng = random.Random(0)
 
     def loss() -> Tensor:
@@ -286,7 +350,8 @@ def gradients_are_right(model: Model) -> Law:
 
 def one_batch_is_learned_by_heart(model: Model) -> Law:
     """Law 8: a few pairs, seen again and again, are known."""
-    net, batch = shrunk(model).float().train(), small_batch(3)
+    net = shrunk(model).float().train()
+    batch = small_batch(net, 3)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
     seen = float("inf")
     for step in range(300):
@@ -309,8 +374,11 @@ def one_batch_is_learned_by_heart(model: Model) -> Law:
 class Drill:
     """Endless batches of the shrunk vocabulary, a pure function of the step."""
 
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net
+
     def batch(self, step: int) -> Batch:
-        return small_batch(100 + step)
+        return small_batch(self.net, 100 + step)
 
 
 def resumed_is_uninterrupted(model: Model) -> Law:
@@ -324,7 +392,7 @@ def resumed_is_uninterrupted(model: Model) -> Law:
         polls = iter(range(1, 100))
         trainer = Trainer(
             net=net,
-            stream=Drill(),
+            stream=Drill(net),
             config=config,
             optim=OptimConfig(warmup=4),
             seed=7,
@@ -366,7 +434,7 @@ def a_bad_step_changes_no_weight(model: Model) -> Law:
     nowhere: Any = _Silence()
     trainer = Trainer(
         net=net,
-        stream=Drill(),
+        stream=Drill(net),
         config=TrainConfig(precision="fp32"),
         optim=OptimConfig(),
         seed=0,
@@ -375,7 +443,7 @@ def a_bad_step_changes_no_weight(model: Model) -> Law:
         validate=lambda n, s: {},
     )
     before = {k: v.clone() for k, v in state_of(net).items()}
-    trainer.gradients(1, [small_batch()])
+    trainer.gradients(1, [small_batch(net)])
     for p in trainer.trained[:1]:
         if p.grad is not None:
             p.grad.view(-1)[0] = float("nan")
@@ -410,3 +478,9 @@ LAWS: tuple[Callable[[Model], Law], ...] = (
     resumed_is_uninterrupted,
     a_bad_step_changes_no_weight,
 )
+ANSWERING = (future_does_not_change_the_past, steps_equal_one_pass, beam_of_one_is_greedy)
+
+
+def laws_of(model: Model) -> tuple[Callable[[Model], Law], ...]:
+    """The laws that apply: those about answering only to a net that answers."""
+    return tuple(law for law in LAWS if answers(model.net) or law not in ANSWERING)
