@@ -11,6 +11,7 @@ import torch
 import transformers as theirs
 from torch import nn
 
+import qkv
 from qkv import read
 from qkv.data.objectives import Specials
 from qkv.errors import ConfigError, DataError, UsageError
@@ -170,6 +171,33 @@ def test_fill_equals_the_reference_model(published, tmp_path):
         assert [g.score for g in gap] == pytest.approx(best.values.tolist(), abs=1e-5)
     words = [gap[0].word for gap in made.gaps]
     assert made.text == f"kim drinks {words[0]} coffee every {words[1]} ."
+
+
+def test_a_published_folder_is_loaded_read_and_written_again(tmp_path):
+    """What transformers saved is asked here, saved here, and is the same to transformers again."""
+    theirs.BertTokenizer(vocab={w: i for i, w in enumerate(VOCAB)}).save_pretrained(tmp_path / "a")
+    config = theirs.BertConfig(
+        vocab_size=len(VOCAB), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=20,
+        id2label={0: "bad", 1: "good"}, label2id={"bad": 0, "good": 1}, initializer_range=0.5,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    other = theirs.BertForSequenceClassification(config).eval()
+    other.save_pretrained(tmp_path / "a")
+    model = qkv.load(str(tmp_path / "a"), device="cpu")
+    seen = theirs.AutoTokenizer.from_pretrained(tmp_path / "a")(
+        "kim", "drinks coffee", return_tensors="pt"
+    )
+    with torch.no_grad():
+        p = other(**seen).logits.softmax(-1)[0]
+    made = model.classify(("kim", "drinks coffee"))
+    assert {x.name: x.score for x in made.labels} == pytest.approx(
+        {"bad": float(p[0]), "good": float(p[1])}, abs=1e-6
+    )
+    model.save(tmp_path / "b")
+    again = theirs.AutoModelForSequenceClassification.from_pretrained(tmp_path / "b").eval()
+    assert again.config.id2label == config.id2label
+    for name, tensor in other.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
 
 
 def test_fill_shapes_and_errors(tokenizer):

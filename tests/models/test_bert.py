@@ -478,6 +478,20 @@ def test_a_batch_without_its_answer_is_an_error():
         fresh(head="classes", labels=["a"])[1].loss_inputs(b)
 
 
+@pytest.mark.parametrize("head", ["mlm", "nsp", "pretraining", "classes", "tags", "span"])
+def test_one_batch_is_learned_by_heart(head):
+    labels = ["a", "b", "c"] if head in ("classes", "tags") else []
+    config, net = fresh(head=head, labels=labels, d_model=32, dropout=0.0, attn_dropout=0.0)
+    b, steps = batch_for(config), []
+    optim = torch.optim.Adam(net.train().parameters(), 5e-3)
+    for _ in range(40):
+        terms = [term_loss(t) for t in terms_of(net.loss_inputs(b))]
+        loss = sum((t.smoothed / t.tokens for t in terms), torch.zeros(()))
+        optim.zero_grad(), loss.backward(), optim.step()
+        steps.append(float(loss.detach()))
+    assert steps[-1] < 0.1 * steps[0]
+
+
 def test_every_line_is_a_family_member():
     assert FAMILIES["bert"] is bert
     for line, config in CONFIGS.items():
