@@ -29,6 +29,7 @@ def one_file(**more: bytes) -> dict[str, bytes]:
         "pytorch_model.bin": b"\x80\x02pickle",
         "modeling_gpt2.py": b"raise SystemExit('this ran')",
         "onnx/model.safetensors": b"another",
+        "onnx/spiece.model": b"another",
         "consolidated.safetensors": b"the same once more",
         **more,
     }
@@ -286,6 +287,7 @@ def test_damage_in_the_cache_is_noticed(served):
     blob = (there / "model.safetensors").resolve()
     blob.write_bytes(WEIGHTS[:-1] + b"\x01")
     wrong(lambda: fetch("org/tiny", offline=True), "QKV-081", "org/tiny: model.safetensors")
+    assert not blob.exists() and not os.path.lexists(there / "model.safetensors")
     assert (fetch("org/tiny") / "model.safetensors").read_bytes() == WEIGHTS
 
 
