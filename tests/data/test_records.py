@@ -72,6 +72,13 @@ def test_json_values_stay_what_they_are(tmp_path):
     assert skips(report) == [(1, "empty line")]
 
 
+def test_a_nul_is_found_at_any_depth(tmp_path):
+    rows = [{"turns": [{"role": "user", "content": c}]} for c in ("a", "b\0", "c")]
+    data = "".join(json.dumps(r) + "\n" for r in rows)
+    made, report = read(tmp_path / "x.jsonl", data, fields={"turns": "turns"})
+    assert places(made) == [1, 3] and skips(report) == [(2, "NUL character")]
+
+
 BLOCKS = "one\ntwo\n\n\n three\u2028still\r\n \u200b\nfour\n"
 
 

@@ -156,12 +156,21 @@ def _judged(
 
 def _reason(values: dict[str, Any], max_chars: int) -> str:
     texts = ["" if v is None else v for v in values.values() if v is None or isinstance(v, str)]
-    if any("\0" in text for text in texts):
+    if any("\0" in text for text in _inner(list(values.values()))):
         return "NUL character"
     empty = [not text.strip(INVISIBLE) for text in texts]
     if any(empty):
         return "empty line" if all(empty) and len(texts) == len(values) else "empty field"
     return "long text" if max_chars and any(len(text) > max_chars for text in texts) else ""
+
+
+def _inner(value: Any) -> Iterator[str]:
+    """Every text of a value of JSON, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _inner(item)
 
 
 # -- plain text ---------------------------------------------------------------------------------------------

@@ -42,14 +42,10 @@ def choice_loss(c: Choices) -> Tensor:
 def terms_of(made: Any) -> tuple[Term, ...]:
     """What `loss_inputs` gave, one term or several, as a tuple with one name each."""
     terms: tuple[Term, ...] = made if isinstance(made, tuple) else (made,)
-    names = names_of(terms)
+    names = [t.name for t in terms]
     if len(set(names)) < len(names):
         raise InternalError(f"two terms of a loss are called {names}", fix="give each a name")
     return terms
-
-
-def names_of(terms: Sequence[Term]) -> list[str]:
-    return [t.name for t in terms]
 
 
 class Totals:
