@@ -17,6 +17,7 @@ from .errors import MissingError, StoreError, WeightsError, did_you_mean
 from .model import Model
 from .models import FAMILIES, build, configure, describe, family_of, hf
 from .models.interface import set_state, state_of
+from .models.seq2seq import Translator
 from .text import AnyTokenizer, load_tokenizer
 from .text.check import SETTINGS_FILE
 from .text.layouts import LAYOUTS
@@ -24,11 +25,22 @@ from .weights import store
 from .weights.files import File, account
 from .weights.folder import files as weight_files
 from .weights.folder import tensors
-from .weights.strict import CONFIG, generation, read_config, read_json
+from .weights.strict import CONFIG, GENERATION, generation, read_config, read_json
 
 FORMAT = 1
 Files = dict[str, bytes | File]
 KEYS = ("format_version", "model_type", "model", "decode")
+# settings of generation: their names and ours
+ALWAYS = {
+    "max_new_tokens": "max_new_tokens",
+    "min_new_tokens": "min_new_tokens",
+    "repetition_penalty": "repetition_penalty",
+    "no_repeat_ngram_size": "no_repeat_ngram_size",
+    "forced_bos_token_id": "forced_first",
+}
+BEAMS = {"num_beams": "beam", "length_penalty": "alpha", "early_stopping": "early_stopping"}
+SAMPLED = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p"}
+LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
 
 
 def load(source: str | Path, device: str = "auto", dtype: torch.dtype | None = None) -> Model:
@@ -124,7 +136,7 @@ def _published(folder: Path) -> Model:
     tokenizer = _tokenizer(folder)
     if tokenizer is not None:
         fits(tokenizer, config, folder)
-    return Model(net, tokenizer, config, _decode(values, folder), folder)
+    return Model(net, tokenizer, config, _decode(values, folder, net), folder)
 
 
 def _tokenizer(folder: Path) -> AnyTokenizer | None:
@@ -149,20 +161,50 @@ def fits(tokenizer: AnyTokenizer, config: Any, place: object) -> None:
         )
 
 
-def _decode(values: Mapping[str, Any], folder: Path) -> SearchConfig:
+def _decode(values: Mapping[str, Any], folder: Path, net: nn.Module) -> SearchConfig:
     """How to search: what qkv noted, else what the publisher did."""
     noted = values.get("qkv")
     place = folder / CONFIG
     if isinstance(noted, dict):
         return from_dict(SearchConfig, noted.get("decode", {}), place=place, at="qkv.decode.")
-    known = generation(folder)[0]
-    sampled = bool(known.get("do_sample"))
-    names = {"num_beams": "beam", "max_new_tokens": "max_new_tokens", "length_penalty": "alpha"}
-    if sampled:
-        names = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p"}
+    return asked(generation(folder)[0], net)
+
+
+def asked(known: Mapping[str, Any], net: nn.Module) -> SearchConfig:
+    """A publisher's settings of generation as ours; ranked and stopped as transformers does."""
+    names = ALWAYS | (SAMPLED if known.get("do_sample") else BEAMS)
+    made = {ours: known[theirs] for theirs, ours in names.items() if theirs in known}
+    if isinstance(net, Translator):  # their lengths count the token the decoder starts from
+        made = {ours: known[n] - 1 for n, ours in LENGTHS.items() if known.get(n, 1) > 1} | made
+    words = [*known.get("bad_words_ids", ()), *([i] for i in known.get("suppress_tokens", ()))]
+    last, ends = known.get("forced_eos_token_id"), known.get("eos_token_id", ())
+    made["forced_last"] = last[0] if isinstance(last, list) else last
+    made["eos_ids"] = tuple(ends[1:]) if isinstance(ends, list) else ()
     return SearchConfig(
-        **{ours: known[theirs] for theirs, ours in names.items() if theirs in known}
+        **{"early_stopping": False} | made,
+        penalty="length",
+        bad_words=tuple(tuple(word) for word in words),
     )
+
+
+def told(config: SearchConfig, net: Any) -> dict[str, Any]:
+    """The inverse of `asked`, and the ids a publisher names: what transformers' generate needs to search as we do.
+
+    Settings that it does not have, such as the GNMT penalty, are left to config.json's "qkv"."""
+    names = ALWAYS | (SAMPLED if config.sampling else BEAMS if config.penalty == "length" else {})
+    made = {theirs: getattr(config, ours) for theirs, ours in names.items()}
+    words = [list(word) for word in config.bad_words] + [[i] for i in getattr(net, "banned", ())]
+    ends = [net.eos_id, *getattr(net, "more_eos", ()), *config.eos_ids]
+    ends = [i for i in dict.fromkeys(ends) if i >= 0]
+    made |= {
+        "do_sample": config.sampling,
+        "bad_words_ids": words or None,
+        "forced_eos_token_id": config.forced_last,
+        "eos_token_id": ends[0] if len(ends) == 1 else ends or None,
+        "pad_token_id": net.pad_id,
+        "decoder_start_token_id": net.start_id if isinstance(net, Translator) else None,
+    }
+    return {key: value for key, value in made.items() if value is not None}
 
 
 def files(model: Model, weights: Mapping[str, Tensor] | None = None, card: str = "") -> Files:
@@ -176,6 +218,8 @@ def files(model: Model, weights: Mapping[str, Tensor] | None = None, card: str =
         config["qkv"] = {"format_version": FORMAT, "decode": to_dict(model.decode)}
         table = module.table(model.config)
         made = weight_files(hf.theirs(module, model.config, held), tied=table.tied)
+        if hasattr(model.net, "start"):
+            made = made | {GENERATION: _json(told(model.decode, model.net))}
         return {CONFIG: _json(config), **made, **common, **text}
     config = {
         "format_version": FORMAT,

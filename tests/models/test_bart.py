@@ -4,14 +4,18 @@ import pytest
 import torch
 from parity import batch, check_gradients, check_round_trip, converted, largest, reference, values
 from seq2seq_parity import (
+    check_beams,
     check_cached_steps,
     check_float32,
+    check_greedy,
     check_logits_loss_and_gradients,
+    check_rows_alone,
     check_states_and_maps,
     check_they_load_ours,
+    learn_by_heart,
+    louder,
     theirs_of,
 )
-from torch.testing import assert_close
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
@@ -26,8 +30,8 @@ from transformers import (
 
 from qkv.errors import ConfigError, DataError, UsageError, WeightsError
 from qkv.learn.terms import term_loss
-from qkv.models import bart, build, configure, describe, hf
-from qkv.models.interface import set_state, state_of
+from qkv.models import bart, hf
+from qkv.models.interface import state_of
 from qkv.shapes import Batch
 
 V = 37
@@ -73,33 +77,19 @@ def pairs(pad_id=1, target=(5, 9, 16, 1)):
 
 
 @each_case
-def test_states_and_attention_maps(case):
-    check_states_and_maps(twin(case), pairs())
+def test_equal_in_float64(case):
+    model, b = twin(case), pairs()
+    check_states_and_maps(model, b)
+    check_logits_loss_and_gradients(model, b)
+    check_cached_steps(converted(model)[2], b)
 
 
 @each_case
-def test_logits_loss_and_gradients(case):
-    check_logits_loss_and_gradients(twin(case), pairs())
-
-
-@each_case
-def test_float32(case):
-    check_float32(twin(case), pairs())
-
-
-@each_case
-def test_round_trip_keeps_every_tensor_and_key(case):
-    check_round_trip(twin(case))
-
-
-@each_case
-def test_transformers_loads_what_we_write(case, tmp_path):
-    check_they_load_ours(CASES[case][0], twin(case), pairs(), tmp_path)
-
-
-@each_case
-def test_cached_steps_equal_one_pass(case):
-    check_cached_steps(converted(twin(case))[2], pairs())
+def test_read_and_written_whole(case, tmp_path):
+    model = twin(case)
+    check_round_trip(model)
+    check_float32(model, pairs())
+    check_they_load_ours(CASES[case][0], model, pairs(), tmp_path)
 
 
 def test_the_loss_of_a_target_that_ends_in_its_language_is_theirs():
@@ -124,8 +114,8 @@ def test_bare_models_have_states_and_their_own_names(cls, tie, tmp_path):
     if not tie:
         with pytest.raises(UsageError):
             net.logits(pairs())
-    b = pairs()
-    check_they_load_ours(cls, model, b, tmp_path)
+    check_round_trip(model)
+    check_they_load_ours(cls, model, pairs(), tmp_path)
 
 
 def test_a_bare_tied_model_writes_as_theirs_does():
@@ -149,8 +139,6 @@ def test_a_bare_tied_model_writes_as_theirs_does():
 def test_classes_are_read_from_the_last_eos(cls, kind, labels, problem):
     given = dict(COMMON, num_labels=labels, problem_type=problem, decoder_start_token_id=2)
     model = reference(cls, kind(**given))
-    if kind is MBartConfig:  # its own start is the last token wrapped round
-        given = dict(given, decoder_start_token_id=2)
     module, config, net = converted(model)
     b = pairs()
     b.source[b.source == 2] = 5
@@ -209,6 +197,30 @@ def test_spans_and_their_loss(tmp_path):
     check_gradients(net, module, config, model)
     check_round_trip(model)
     check_they_load_ours(BartForQuestionAnswering, model, b, tmp_path)
+
+
+# -- decoding --------------------------------------------------------------------------------------
+
+
+def loud(case):
+    cls, config = CASES[case]
+    changed = {**config.to_dict(), "max_position_embeddings": 300}
+    return louder(reference(cls, type(config)(**changed)))
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["256-tokens", "with-eos"])
+@pytest.mark.parametrize("case,first", [("untied", None), ("mbart-untied-unscaled", 31)])
+def test_greedy_tokens_are_theirs(case, first, ends):
+    check_greedy(loud(case), pairs(), ends, first)
+
+
+@pytest.mark.parametrize("case,first", [("untied", 0), ("mbart-untied-unscaled", 31)])
+def test_beams_and_their_scores_are_theirs(case, first):
+    check_beams(loud(case), pairs(), first)
+
+
+def test_a_row_alone_is_the_row_in_a_batch():
+    check_rows_alone(converted(loud("mbart-untied-unscaled"))[2].float(), pairs())
 
 
 # -- quirks ----------------------------------------------------------------------------------------
@@ -309,24 +321,4 @@ def test_a_checkpoint_that_does_not_tie_what_its_config_ties_is_refused():
     "more", [{}, {"norm_first": True, "scale_embedding": True}, {"tie": False}], ids=str
 )
 def test_one_batch_is_learned_by_heart_and_comes_back(more):
-    torch.manual_seed(0)
-    values = {"family": "bart", "size": "tiny", "vocab_size": 40, "dropout": 0.0} | more
-    config = configure(values)
-    net = build(config)
-    b = batch(40, (6, 4, 9), (5, 7, 3), 0)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3)
-    for _ in range(60):
-        made = term_loss(net.loss_inputs(b))
-        optimiser.zero_grad()
-        (made.smoothed / made.tokens).backward()
-        optimiser.step()
-    assert float(made.nll) / made.tokens < 0.05
-    assert float(net.head.bias.abs().max()) == 0 and not net.head.bias.requires_grad
-    again = build(configure(describe(config)))
-    set_state(again, state_of(net))
-    net.eval(), again.eval()
-    assert torch.equal(net.logits(b), again.logits(b))
-    tensors = hf.theirs(bart, config, state_of(net))
-    third = build(hf.configured(bart, bart.to_hf(config)))
-    set_state(third, hf.ours(bart, config, tensors))
-    assert_close(third.eval().logits(b), net.logits(b), atol=0, rtol=0)
+    learn_by_heart({"family": "bart", "size": "tiny", "vocab_size": 33} | more, bart)
