@@ -1,6 +1,6 @@
 """`Model.generate`: texts continued by a decoder alone, or answered by an encoder-decoder, whole or as they come."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,10 @@ def generate(
     stream: bool,
 ) -> Any:
     """str -> one answer, list -> list; stream: an iterator of its pieces, of a list (number, piece)."""
+    if not isinstance(prompts, Iterable):
+        raise DataError(
+            f"prompts is {type(prompts).__name__}", fix="pass a string or a list of them"
+        )
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     for i, text in enumerate(texts):
         if not isinstance(text, str):

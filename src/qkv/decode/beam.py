@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .answer import Hypothesis, rank_score
+from .reader import Words
 from .rows import Flags, Floats, Ints, Task, padded, top
 
 
@@ -166,7 +167,7 @@ def beam_search(task: Task) -> list[list[Hypothesis]]:
     ledger = Ledger(task, cover, np.zeros(B, np.int64), np.full(B, -np.inf), [[] for _ in range(B)])
     source, score = np.arange(B), np.zeros((B, 1))  # n sources with K rows each; score (n, K)
     fed, state = task.begin(source)
-    past = task.past(source)
+    past, words = task.past(source), task.words(source)
     for t in range(int(task.limits.max())):
         logits, state = task.net.step(fed, state)
         cover.add(state, score.size)
@@ -175,7 +176,7 @@ def beam_search(task: Task) -> list[list[Hypothesis]]:
         logp = past.penalised(logp)
         past.restrict(logp, t, (task.limits[owner] - t).tolist())
         best = _continue(logp, score, beam, 1 + max(len(task.ends), 1))
-        ends = _ends(task, ledger, best, source)
+        ends = _ends(task, best, words)
         last = task.limits[source] <= t + 1
         cut = last & (task.config.penalty == "length")
         over = (ends | cut[:, None]) & (best.value > -np.inf)
@@ -188,20 +189,21 @@ def beam_search(task: Task) -> list[list[Hypothesis]]:
         if done.all():
             break
         live, source = live.of(~done), source[~done]
-        past.follow(live.parent.ravel().tolist(), live.token.ravel().tolist())
+        parents, tokens = live.parent.ravel().tolist(), live.token.ravel().tolist()
+        past.follow(parents, tokens)
+        if words:
+            words = [words[p].then(i) for p, i in zip(parents, tokens, strict=True)]
         fed, state = _advance(task, live, cover, state, len(fed))
         ledger.trail.append((live.parent.ravel(), live.token.ravel(), live.logp.ravel()))
         score = live.value
     return [[made for _, made in found[: task.config.nbest]] for found in ledger.found]
 
 
-def _ends(task: Task, ledger: Ledger, best: Candidates, source: Ints) -> Flags:
+def _ends(task: Task, best: Candidates, words: list[Words]) -> Flags:
     """Which candidates end: in one of the ids that do, or because a stop string is complete."""
     ends = task.is_end(best.token)
-    if task.reader is not None:
-        for n, m in np.argwhere(~ends & (best.value > -np.inf)).tolist():
-            ids, _ = ledger.back(int(best.parent[n, m]))
-            ends[n, m] = task.stops(int(source[n]), [*ids, int(best.token[n, m])])
+    for n, m in np.argwhere(~ends & (best.value > -np.inf)).tolist() if words else ():
+        ends[n, m] = words[int(best.parent[n, m])].then(int(best.token[n, m])).stopped
     return ends
 
 

@@ -157,7 +157,7 @@ class Engine:
         if self.net.start_id < 0:
             raise DataError(
                 "nothing to continue, and the model has no token to begin with",
-                place=f"source {[len(source) for source in sources].index(0)}",
+                place=f"prompt {[len(source) for source in sources].index(0)}",
                 fix="give a prompt",
                 code="QKV-032",
             )

@@ -2,8 +2,7 @@
 
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from os.path import commonprefix
+from dataclasses import dataclass, field, replace
 
 Decode = Callable[[Sequence[int]], str]
 CONTEXT = 16  # tokens of the prompt that are read along, so that a first space is kept
@@ -22,17 +21,9 @@ class Reader:
         return Words(self, ids, len(ids))
 
     def text(self, prompt: Sequence[int], ids: Sequence[int]) -> str:
-        """The text of an answer, cut before the first stop string."""
+        """The text of an answer, cut before the first stop string: its pieces, joined."""
         words = self.start(prompt)
-        words.ids += ids
-        return words.step(True)
-
-    def stops(self, prompt: Sequence[int], ids: Sequence[int]) -> bool:
-        """Is there a stop string in the answer?"""
-        words = self.start(prompt)
-        words.ids += ids
-        words.step(True)
-        return words.stopped
+        return "".join([*(words.add(i) for i in ids), words.close()])
 
 
 @dataclass
@@ -51,12 +42,20 @@ class Words:
         self.ids.append(i)
         return self.step(False)
 
+    def then(self, i: int) -> "Words":
+        """A copy that has read one more id."""
+        made = replace(self, ids=list(self.ids))
+        made.add(i)
+        return made
+
     def step(self, last: bool) -> str:
         if self.stopped:
             return ""
         window = self.ids[self.start :]
         known = self.reader.decode(window[: self.read - self.start])
         fresh = beyond(known, self.reader.decode(window))
+        if fresh is None:  # the window reads otherwise now: bytes that make no characters do that
+            fresh = self.reader.decode(self.ids[self.read :])
         if not last and (not fresh or fresh.endswith(HALF)):
             return ""
         self.start, self.read = self.read, len(self.ids)
@@ -77,14 +76,14 @@ class Words:
         return self.step(True)
 
 
-def beyond(known: str, whole: str) -> str:
-    """What comes after `known` in `whole`, of which it was the text until now.
+def beyond(known: str, whole: str) -> str | None:
+    """What comes after `known` in `whole`, of which it was the text until now; None: it is not any more.
 
     A decoder that composes may have made one character of the last one and a new mark: then the mark alone."""
     if whole.startswith(known):
         return whole[len(known) :]
     a, b = (unicodedata.normalize("NFD", s) for s in (known, whole))
-    return b[len(a) :] if b.startswith(a) else whole[len(commonprefix([known, whole])) :]
+    return b[len(a) :] if b.startswith(a) else None
 
 
 def partial(text: str, stop: str) -> int:

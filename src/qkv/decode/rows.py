@@ -16,7 +16,7 @@ from ..models.interface import Steps
 from ..shapes import Batch
 from .answer import SearchConfig
 from .processors import Past
-from .reader import Reader
+from .reader import Reader, Words
 
 # matrix products agree bitwise from 16 rows up; below 12 the kernel changes (DESIGN law 2)
 ROWS = 16
@@ -109,11 +109,12 @@ class Task:
         made.rows = [self.prompts[b] for b in owner.tolist()] if made.asked else []
         return made
 
-    def stops(self, source: int, ids: list[int]) -> bool:
-        """Does an answer hold a stop string?"""
+    def words(self, owner: Ints) -> list[Words]:
+        """The text of row r, an answer to source owner[r], where stop strings are looked for."""
         if self.reader is None:
-            return False
-        return self.reader.stops(self.prompts[source] if prompted(self.net) else (), ids)
+            return []
+        own = prompted(self.net)
+        return [self.reader.start(self.prompts[b] if own else ()) for b in owner.tolist()]
 
     def log_probs(self, logits: Tensor, alive: Flags, owner: Ints, length: int) -> Tensor:
         """log softmax of the first rows of logits (R, V), float32, with what may not come at -inf.

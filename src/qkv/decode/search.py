@@ -14,8 +14,8 @@ from ..shapes import Batch
 from .answer import Hypothesis, SearchConfig, length_penalty
 from .beam import beam_search
 from .processors import Past
-from .reader import Reader, Words
-from .rows import Flags, Floats, Ints, Task, banned_ids, limits, padded, prompted, round_up
+from .reader import Reader
+from .rows import Flags, Floats, Ints, Task, banned_ids, limits, padded, round_up
 from .sample import draw, keys, uniforms
 
 # what to choose from (R, V), the answer each row belongs to (R), position -> ids (R)
@@ -112,7 +112,7 @@ def walk(task: Task, n: int, pick: Pick) -> Iterator[Taken]:
     owner = np.repeat(np.arange(len(task.batch)), n)
     limit, past = task.limits[owner], task.past(owner)
     live, going = np.arange(len(owner)), np.ones(len(owner), np.bool_)  # each row's answer
-    words = _words(task, owner)
+    words = task.words(owner)
     fed, state = task.begin(owner)
     for t in range(int(limit.max())):
         logits, state = task.net.step(fed, state)
@@ -147,14 +147,6 @@ def _weighed(logits: Tensor, logp: Tensor, past: Past) -> Tensor:
         return logp
     scores = past.penalised(logits[: len(logp)].float())
     return scores.masked_fill(logp == -torch.inf, -torch.inf)
-
-
-def _words(task: Task, owner: Ints) -> list[Words]:
-    """The text of every answer so far, where stop strings are looked for."""
-    if task.reader is None:
-        return []
-    own = prompted(task.net)
-    return [task.reader.start(task.prompts[b] if own else ()) for b in owner.tolist()]
 
 
 def _gather(task: Task, n: int, taken: Iterator[Taken]) -> list[list[Hypothesis]]:

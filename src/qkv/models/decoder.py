@@ -132,6 +132,8 @@ class LanguageModel(nn.Module):
     def step(self, ids: Tensor, state: StackState) -> tuple[Logits, StackState]:
         """ids (R) -> logits (R, V) and the next state."""
         at = state.length if state.lengths is None else state.lengths[:, None]
+        if isinstance(at, Tensor) and self.max_positions is not None:
+            at = at.clamp(max=self.max_positions - 1)  # rows that have ended walk on, unheard
         states, state = self.decoder.step(self.embed(ids[:, None], at), state)
         return self.output(states[:, 0]), state
 

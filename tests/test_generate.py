@@ -1,0 +1,168 @@
+"""Model.generate: prompts continued, whole or as they come, alone or together; every mistake by name."""
+
+import inspect
+import json
+
+import pytest
+import torch
+
+from qkv.errors import ConfigError, DataError, QkvError
+from qkv.generate import Generation
+from qkv.model import Model
+from qkv.models import build, configure
+from qkv.text import TextConfig, train
+
+LINES = ["the cat sat on the mat", "책을 읽는 사람", "a dog ate 😀"]
+
+
+def model_of(family, kind="bytes", **more):
+    tokenizer = train(LINES * 3, TextConfig(kind=kind, vocab_size=300))
+    torch.manual_seed(3)
+    values = dict(family=family, n_layers=2, d_model=16, n_heads=2, max_positions=64)
+    if family == "transformer":
+        values = dict(d_model=16, n_heads=2, d_ff=32, encoder_layers=1, decoder_layers=1)
+    config = configure(values | {"vocab_size": tokenizer.vocab_size} | more)
+    net = build(config)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(torch.randn_like(p) * 0.8)
+    return Model(net, tokenizer, config)
+
+
+@pytest.fixture(scope="module", params=["gpt2", "llama"])
+def model(request):
+    return model_of(request.param, "chars", bos_id=1, eos_id=None if request.param == "gpt2" else 2)
+
+
+def test_the_signature_is_the_promised_one():
+    names = list(inspect.signature(Model.generate).parameters)
+    assert (
+        names[:10]
+        == "self prompts max_new_tokens beam temperature top_k top_p stop seed stream".split()
+    )
+
+
+def test_one_in_one_out_a_list_a_list(model):
+    one = model.generate("the cat", max_new_tokens=9)
+    assert (
+        isinstance(one, Generation) and model.generate(["the cat", "a"], max_new_tokens=9)[0] == one
+    )
+    assert model.generate([]) == [] and list(model.generate([], stream=True)) == []
+    assert str(one) == one.text and one.prompt == "the cat" and len(one.ids) <= 9
+    assert one.text == model.tokenizer.decode(one.ids) and len(one.tokens) == len(one.ids)
+    shown = one.to_dict()
+    assert json.loads(json.dumps(shown, allow_nan=False)) == shown and shown["text"] == one.text
+
+
+def test_company_changes_nothing(model):
+    texts = ["the cat", "a", "책을 읽는 사람", "the mat sat on"]
+    for how in ({}, {"beam": 3}, {"temperature": 1.0, "top_k": 20, "seed": 5}):
+        together = model.generate(texts, max_new_tokens=12, **how)
+        assert together == [model.generate(t, max_new_tokens=12, **how) for t in texts]
+
+
+@pytest.mark.parametrize("how", [{}, {"temperature": 1.0, "seed": 3}], ids=str)
+@pytest.mark.parametrize("kind", ["bytes", "bpe"])
+def test_streamed_pieces_are_the_text(kind, how):
+    model = model_of("gpt2", kind)
+    for prompt in ("the cat", "책을", "a dog ate 😀"):
+        whole = model.generate(prompt, max_new_tokens=40, **how)
+        coming = model.generate(prompt, max_new_tokens=40, stream=True, **how)
+        assert "".join(coming) == whole.text
+    texts = ["the cat", "a"]
+    parts = ["", ""]
+    for i, piece in model.generate(texts, max_new_tokens=20, stream=True, **how):
+        parts[i] += piece
+    assert parts == [g.text for g in model.generate(texts, max_new_tokens=20, **how)]
+
+
+@pytest.mark.parametrize("how", [{}, {"beam": 3}, {"temperature": 1.0, "seed": 3}], ids=str)
+def test_stop_strings(model, how):
+    free = model.generate("the cat", max_new_tokens=30, **how).text
+    stop = free[3:5]
+    for given in (stop, [stop, "never there"], (stop,)):
+        made = model.generate("the cat", max_new_tokens=30, stop=given, **how)
+        assert stop not in made.text and made.finished
+        if "beam" not in how:
+            assert made.text == free[: free.index(stop)]
+            assert (
+                "".join(model.generate("the cat", 30, stop=given, stream=True, **how)) == made.text
+            )
+
+
+def test_repetition_can_be_forbidden(model):
+    fed = model.ids("the cat")
+    ids = [*fed, *model.generate("the cat", max_new_tokens=40, no_repeat_ngram_size=2).ids]
+    pairs = list(zip(ids, ids[1:], strict=False))
+    new = pairs[len(fed) - 1 :]
+    assert len(new) > 8 and len(set(new)) == len(new) and not set(new) & set(pairs[: len(fed) - 1])
+    less = model.generate("the cat", max_new_tokens=40, repetition_penalty=5.0)
+    assert len(set(less.ids)) > len(set(model.generate("the cat", max_new_tokens=40).ids))
+
+
+def test_an_empty_prompt_begins_with_the_start_token(model):
+    assert model.generate("", max_new_tokens=5).prompt == ""
+    silent = model_of("gpt2", bos_id=None, eos_id=None)
+    with pytest.raises(DataError) as e:
+        silent.generate("")
+    assert e.value.code == "QKV-032" and e.value.fix
+
+
+@pytest.mark.parametrize(
+    "prompts,wrong,code",
+    [
+        ("the cat " * 20, {}, "QKV-037"),
+        (3, {}, "QKV-033"),
+        (["a", None], {}, "QKV-033"),
+        ("a", {"stop": ""}, "QKV-012"),
+        ("a", {"stop": ["x", ""]}, "QKV-012"),
+        ("a", {"stop": [3]}, "QKV-011"),
+        ("a", {"max_new_tokens": 0}, "QKV-012"),
+        ("a", {"top_k": 3}, "QKV-013"),
+        ("a", {"beam": 2, "temperature": 1.0}, "QKV-013"),
+        ("a", {"beam": 2, "stream": True}, "QKV-013"),
+        ("a", {"repetition_penalty": 0.0}, "QKV-012"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_named(model, prompts, wrong, code):
+    with pytest.raises(QkvError) as e:
+        made = model.generate(prompts, **wrong)
+        list(made)
+    assert e.value.code == code and e.value.fix
+
+
+def test_ids_without_a_text_never_come():
+    model = model_of("gpt2", vocab_size=2000)
+    tokens = model.generate(["the", "a", "mat"], max_new_tokens=30)
+    assert all(i < model.tokenizer.vocab_size for g in tokens for i in g.ids)
+
+
+def test_an_encoder_decoder_answers_as_translate_does_and_can_be_read_along():
+    model = model_of("transformer", "chars")
+    made = model.generate("the cat", max_new_tokens=20)
+    assert made.ids == model.translate("the cat", max_new_tokens=20).ids
+    assert "".join(model.generate("the cat", max_new_tokens=20, stream=True)) == made.text
+    stop = made.text[2]
+    cut = model.generate("the cat", max_new_tokens=20, stop=stop)
+    assert cut.text == made.text[: made.text.index(stop)]
+    assert "".join(model.generate("the cat", 20, stop=stop, stream=True)) == cut.text
+
+
+def test_special_text_in_a_prompt_is_text(model):
+    made = model.generate("<eos><bos>", max_new_tokens=3)
+    assert model.tokenizer.eos_id not in model.ids("<eos><bos>") and made.prompt == "<eos><bos>"
+
+
+def test_a_prompt_is_not_generated_in_inference_mode_of_the_caller(model):
+    coming = model.generate("the", max_new_tokens=5, stream=True)
+    next(coming, None)
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_config_error_for_a_reader():
+    model = model_of("gpt2")
+    del_step = Model(torch.nn.Linear(2, 2), model.tokenizer, model.config)
+    with pytest.raises(ConfigError) as e:
+        del_step.generate("a")
+    assert e.value.code == "QKV-013"
