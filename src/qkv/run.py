@@ -168,7 +168,8 @@ def _best(folder: Path, recipe: Recipe) -> dict[str, Any]:
             continue
         if not best or (value < best[key] if low else value > best[key]):
             best = record
-    return best
+    # JSON has no NaN and no infinity
+    return {k: v if np.isfinite(v) else repr(v) for k, v in best.items()}
 
 
 def _data(recipe: Recipe, folder: Path) -> tuple[Job, Model | None]:

@@ -4,6 +4,7 @@ argparse reads the options.  Positional words are handed out here, so that they 
 options and `--` ends the options for every verb."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -85,6 +86,8 @@ def _check(o: Opt, args: Args, prog: str) -> None:
         raise UsageError(
             f"{o.name} {value!r} is not a choice", place=prog, fix=did_you_mean(value, o.choices)
         )
+    if o.least is not None and value is not None:
+        setattr(args, o.key, _real(o, value, prog))
     if o.low is None or value is None:
         return
     try:
@@ -98,6 +101,20 @@ def _check(o: Opt, args: Args, prog: str) -> None:
             fix=f"try {o.name} {o.default or max(o.low, 100)}",
         )
     setattr(args, o.key, number)
+
+
+def _real(o: Opt, value: str, prog: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= (o.least or 0.0)):
+        raise UsageError(
+            f"{o.name} must be a number of at least {o.least:g} (got {value!r})",
+            place=prog,
+            fix=f"try {o.name} 1",
+        )
+    return number
 
 
 def _unknown(verb: Verb, word: str, options: Sequence[Opt]) -> UsageError:

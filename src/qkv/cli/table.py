@@ -26,6 +26,7 @@ class Opt:
     metavar: str = ""  # empty: a flag that takes no value
     default: Any = None
     low: int | None = None  # given: a whole number of at least this
+    least: float | None = None  # given: a number of at least this
     choices: tuple[str, ...] = ()
     short: str = ""
     many: bool = (
@@ -122,6 +123,60 @@ ROOT = Opt(
     ko="실행들이 있는 폴더",
 )
 TO = Opt(name="-o", metavar="FILE", en="write to FILE", ko="FILE에 저장")
+
+TEXT = Opt(
+    name="text",
+    many=True,
+    optional=True,
+    en="what to read; @FILE: each line of a file; - or none: standard input",
+    ko="읽을 글. @FILE: 파일의 모든 줄, - 또는 없음: 표준 입력",
+)
+LONGEST = Opt(
+    name="--max-new-tokens",
+    metavar="N",
+    default=128,
+    low=1,
+    en="longest answer, in tokens",
+    ko="답의 최대 토큰 수",
+)
+SAMPLING = (
+    Opt(
+        name="--temperature",
+        metavar="T",
+        least=0.0,
+        en="0 takes the likeliest token; 1 draws by the model's own probabilities",
+        ko="0이면 가장 그럴듯한 토큰, 1이면 모델의 확률대로 뽑음",
+    ),
+    Opt(
+        name="--top-k",
+        metavar="K",
+        low=1,
+        en="draw among the K likeliest tokens",
+        ko="가장 그럴듯한 K개 중에서 뽑음",
+    ),
+    Opt(
+        name="--top-p",
+        metavar="P",
+        least=0.0,
+        en="draw among the likeliest tokens that hold this share of probability",
+        ko="확률의 합이 P가 되는 상위 토큰 중에서 뽑음",
+    ),
+    Opt(name="--seed", metavar="N", default=0, low=0, en="of what is drawn", ko="뽑기의 시드"),
+    Opt(
+        name="--repetition-penalty",
+        metavar="X",
+        least=0.0,
+        en="divide the score of what was already said; 1 is off",
+        ko="이미 나온 토큰의 점수를 나눔. 1이면 끔",
+    ),
+)
+STOP = Opt(
+    name="--stop",
+    metavar="TEXT",
+    many=True,
+    en="end before this text; may be repeated",
+    ko="이 글이 나오기 전에 멈춤. 여러 번 쓸 수 있습니다",
+)
 
 VERBS: tuple[Verb, ...] = (
     Verb(
@@ -305,6 +360,137 @@ VERBS: tuple[Verb, ...] = (
             'qkv translate --model runs/demo-1 "커피 한잔 어때?"',
             "qkv translate --model runs/demo-1 @in.txt > out.txt",
         ),
+    ),
+    Verb(
+        name="generate",
+        group="use",
+        run="qkv.cli.write:generate",
+        en="continue a prompt, as it comes on a terminal",
+        ko="프롬프트를 이어 쓰기. 터미널에서는 쓰는 대로 보여 줍니다",
+        opts=(
+            TEXT,
+            MODEL,
+            LONGEST,
+            BEAM,
+            *SAMPLING,
+            STOP,
+            Opt(
+                name="--examples",
+                metavar="FILE",
+                en="a file that is put before every prompt (few-shot)",
+                ko="모든 프롬프트 앞에 붙일 파일 (few-shot)",
+            ),
+        ),
+        examples=(
+            'qkv generate --model runs/shakespeare-1 "ROMEO:" --temperature 0.8',
+            "qkv generate --model gpt2 --examples shots.txt @prompts.txt --json",
+        ),
+    ),
+    Verb(
+        name="chat",
+        group="use",
+        run="qkv.cli.write:chat",
+        en="talk with a model, turn by turn",
+        ko="모델과 대화하기",
+        opts=(TEXT, MODEL, LONGEST, *SAMPLING),
+        examples=("qkv chat --model runs/chatbot-ko-1",),
+    ),
+    Verb(
+        name="summarize",
+        group="use",
+        run="qkv.cli.write:summarize",
+        en="summarize text, files or standard input",
+        ko="글, 파일, 표준 입력을 요약",
+        opts=(TEXT, MODEL, LONGEST, BEAM, BATCH),
+        examples=("qkv summarize --model facebook/bart-large-cnn @article.txt",),
+    ),
+    Verb(
+        name="fill",
+        group="use",
+        run="qkv.cli.read:fill",
+        en="fill the gaps ([MASK], <mask>) of a text",
+        ko="글의 빈칸([MASK], <mask>) 채우기",
+        opts=(
+            TEXT,
+            MODEL,
+            Opt(
+                name="--n",
+                metavar="N",
+                default=1,
+                low=1,
+                en="words to show for each gap, with their probabilities",
+                ko="빈칸마다 보여 줄 낱말 수와 확률",
+            ),
+        ),
+        examples=('qkv fill --model runs/bert-1 "오늘 날씨가 <mask>."',),
+    ),
+    Verb(
+        name="classify",
+        group="use",
+        run="qkv.cli.read:classify",
+        en="the label of a text, or of a pair parted by a tab",
+        ko="글 (또는 탭으로 나눈 두 글)의 분류",
+        opts=(TEXT, MODEL),
+        examples=('qkv classify --model runs/nsmc-1 "정말 재미있다"',),
+    ),
+    Verb(
+        name="tag",
+        group="use",
+        run="qkv.cli.read:tag",
+        en="mark names and other spans in a text",
+        ko="글에서 이름 같은 구간을 표시",
+        opts=(
+            TEXT,
+            MODEL,
+            Opt(
+                name="--on",
+                metavar="tokens|words",
+                default="tokens",
+                choices=("tokens", "words"),
+                en="each token by itself, or words by their first token",
+                ko="토큰마다, 또는 낱말의 첫 토큰으로",
+            ),
+        ),
+        examples=('qkv tag --model runs/ner-1 "김재원은 서울에 산다"',),
+    ),
+    Verb(
+        name="answer",
+        group="use",
+        run="qkv.cli.read:answer",
+        en="find the answer to a question in a text",
+        ko="글에서 질문의 답을 찾기",
+        opts=(
+            TEXT,
+            MODEL,
+            Opt(
+                name="--context",
+                metavar="TEXT",
+                en="the text that holds the answer, or @FILE",
+                ko="답이 들어 있는 글, 또는 @FILE",
+            ),
+        ),
+        examples=('qkv answer --model runs/qa-1 "Who wrote it?" --context @page.txt',),
+    ),
+    Verb(
+        name="embed",
+        group="use",
+        run="qkv.cli.read:embed",
+        en="the vector of a text",
+        ko="글의 벡터",
+        opts=(
+            TEXT,
+            MODEL,
+            Opt(
+                name="--pooling",
+                metavar="mean|cls|pooled",
+                default="mean",
+                choices=("mean", "cls", "pooled"),
+                en="of all states, the first, or what the family pools",
+                ko="모든 상태의 평균, 첫 상태, 또는 모델의 풀링",
+            ),
+            Opt(name="--normalize", en="to length 1", ko="길이를 1로"),
+        ),
+        examples=("qkv embed --model runs/parakqc-1 @queries.txt --json",),
     ),
     Verb(
         name="look",

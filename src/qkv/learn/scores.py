@@ -29,11 +29,11 @@ def macro_f1(found: Sequence[Hashable], right: Sequence[Hashable]) -> float:
 
 
 def pearson(x: Sequence[float], y: Sequence[float]) -> float:
-    """Σ (x - x̄)(y - ȳ) / √(Σ (x - x̄)² Σ (y - ȳ)²); nan where a side is constant."""
+    """Σ (x - x̄)(y - ȳ) / √(Σ (x - x̄)² Σ (y - ȳ)²); 0 where a side is constant."""
     a, b = (np.asarray(v, dtype=np.float64) for v in (x, y))
     a, b = a - a.mean(), b - b.mean()
     scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale else float("nan")
+    return float(a @ b) / scale if scale else 0.0
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float:

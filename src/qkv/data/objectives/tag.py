@@ -232,7 +232,8 @@ def tag(
     if not config.kinds:
         config = replace(config, kinds=tuple(sorted({m.kind for _, found in read for m in found})))
     if not config.kinds:
-        raise DataError("no record marks anything", fix="look at tags or spans", code="QKV-032")
+        seen = f"no record marks anything ({dict(report.skipped)})"
+        raise DataError(seen, fix="look at tags or spans", code="QKV-032")
     return _tagged(config, kept, read, tokenizer, specials, report)
 
 

@@ -1,0 +1,92 @@
+"""Verbs that ask an encoder about texts: fill, classify, tag, answer, embed."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from .out import emit, result
+from .parse import Args
+from .use import file_lines, flat, open_model, texts
+
+if TYPE_CHECKING:
+    from ..model import Model
+
+Show = Callable[[Any], str]
+
+
+def over(
+    args: Args, verb: str, ask: "Callable[[Model, list[str]], Sequence[Any]]", show: Show
+) -> None:
+    """Every text's answer as it comes: lines of `show`, or JSON lines.  Empty lines stay empty lines."""
+    chunks = texts(args.text)
+    first = next(chunks, None)  # a missing file is told before the model is loaded
+    model = open_model(args.model, verb)
+    while first is not None:
+        asked = [text for text in first if text.strip()]
+        found = iter(ask(model, asked) if asked else [])
+        for text in first:
+            answer = next(found) if text.strip() else None
+            if args.json:
+                emit({"source": text} if answer is None else answer)
+            else:
+                result("" if answer is None else show(answer))
+        sys.stdout.flush()
+        first = next(chunks, None)
+
+
+def fill(args: Args) -> None:
+    """The text with its gaps filled; with --n the n best words of each gap."""
+
+    def show(found: Any) -> str:
+        if args.n == 1:
+            return flat(found.text)
+        gaps = enumerate(found.gaps, 1)
+        return "\n".join(f"{g}\t{w.score:.4f}\t{flat(w.word)}" for g, gap in gaps for w in gap)
+
+    over(args, "fill", lambda model, given: model.fill(given, n=args.n), show)
+
+
+def classify(args: Args) -> None:
+    """label, probability; a tab in a text parts a pair."""
+
+    def ask(model: "Model", given: list[str]) -> Sequence[Any]:
+        pairs = [tuple(text.split("\t", 1)) if "\t" in text else text for text in given]
+        found: Sequence[Any] = model.classify(pairs)  # type: ignore[arg-type]
+        return found
+
+    over(args, "classify", ask, lambda c: f"{flat(c.label)}\t{c.score:.4f}")
+
+
+def tag(args: Args) -> None:
+    """The text with its spans in brackets."""
+    over(args, "tag", lambda model, given: model.tag(given, on=args.on), lambda m: flat(str(m)))
+
+
+def answer(args: Args) -> None:
+    """What --context says to each question; an empty line where it says nothing."""
+    if args.context is None:
+        raise UsageError(
+            "--context is missing",
+            place="qkv answer",
+            fix='give --context "…", or --context @FILE',
+        )
+    context = args.context
+    if context.startswith("@") and len(context) > 1:
+        context = "\n".join(file_lines(context[1:]))
+
+    def ask(model: "Model", given: list[str]) -> Sequence[Any]:
+        found: Sequence[Any] = model.answer(given, context)
+        return found
+
+    over(args, "answer", ask, lambda a: flat(a.text) if a.found else "")
+
+
+def embed(args: Args) -> None:
+    """The numbers of each text's vector; JSON: {"source", "vector"}."""
+
+    def ask(model: "Model", given: list[str]) -> Sequence[Any]:
+        vectors = model.embed(given, pooling=args.pooling, normalize=args.normalize).tolist()
+        return [{"source": s, "vector": v} for s, v in zip(given, vectors, strict=True)]
+
+    over(args, "embed", ask, lambda x: " ".join(f"{v:.6g}" for v in x["vector"]))

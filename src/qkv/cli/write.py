@@ -1,0 +1,101 @@
+"""Verbs that write: generate, chat, summarize."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ..messages import t
+from .out import CONTROL, bold, emit, result, say
+from .parse import Args
+from .use import file_lines, flat, open_model, texts
+
+if TYPE_CHECKING:
+    from ..model import Model
+
+
+def sampling(args: Args) -> dict[str, Any]:
+    """The options of drawing as `Model.generate` takes them."""
+    return {
+        "max_new_tokens": args.max_new_tokens,
+        "temperature": args.temperature or 0.0,
+        "top_k": args.top_k,
+        "top_p": args.top_p,
+        "seed": args.seed,
+        "repetition_penalty": args.repetition_penalty,
+    }
+
+
+def generate(args: Args) -> None:
+    """Continue every prompt: as it comes on a terminal, else one answer (its lines as they are) after the other."""
+    before = "\n".join(file_lines(args.examples)) + "\n" if args.examples else ""
+    chunks = texts(args.text)
+    first = next(chunks, None)
+    model = open_model(args.model, "generate")
+    how = sampling(args) | {"stop": tuple(args.stop or ()), "beam": args.beam or 1}
+    live = sys.stdout.isatty() and not args.json and how["beam"] == 1
+    while first is not None:
+        prompts = [before + text for text in first]
+        if live:
+            for prompt in prompts:
+                flow(model.generate(prompt, stream=True, **how))
+        else:
+            for answer in model.generate(prompts, **how):
+                emit(answer) if args.json else result(shown(answer.text))
+        sys.stdout.flush()
+        first = next(chunks, None)
+
+
+def flow(pieces: Any) -> None:
+    """Pieces of text as they come; Ctrl-C ends the answer, not the program's good manners."""
+    for piece in pieces:
+        print(shown(piece), end="", flush=True)
+    print()
+
+
+def shown(text: str) -> str:
+    """An answer may have several lines; no other control character of it reaches the terminal."""
+    return CONTROL.sub(lambda m: m[0] if m[0] == "\n" else "", text)
+
+
+def summarize(args: Args) -> None:
+    """One line for each text."""
+    chunks = texts(args.text)
+    first = next(chunks, None)
+    model = open_model(args.model, "summarize")
+    while first is not None:
+        made = model.summarize(
+            first,
+            beam=args.beam or model.decode.beam,
+            max_new_tokens=args.max_new_tokens,
+            batch_tokens=args.batch_tokens,
+        )
+        for answer in made:
+            emit(answer) if args.json else result(flat(answer.text))
+        sys.stdout.flush()
+        first = next(chunks, None)
+
+
+def chat(args: Args) -> None:
+    """Turns from the command line, files or standard input; the model remembers what was said."""
+    model = open_model(args.model, "chat")
+    live = sys.stdout.isatty() and not args.json
+    if not args.text and sys.stdin is not None and sys.stdin.isatty():
+        say(t("one turn per line; Ctrl-D ends", "한 줄에 한 마디씩 쓰세요. Ctrl-D로 끝냅니다"))
+    turns: list[tuple[str, str]] = []
+    for said in (text for chunk in texts(args.text) for text in chunk if text.strip()):
+        turns.append(("user", said))
+        turns.append(("assistant", answered(model, turns, args, live)))
+
+
+def answered(model: "Model", turns: list[tuple[str, str]], args: Args, live: bool) -> str:
+    """What the model says next, shown as it comes on a terminal."""
+    if not live:
+        answer = model.chat(turns, **sampling(args))
+        emit(answer) if args.json else result(flat(answer.text))
+        return str(answer.text)
+    print(bold("» "), end="", flush=True)
+    pieces = []
+    for piece in model.chat(turns, stream=True, **sampling(args)):
+        pieces.append(piece)
+        print(shown(piece), end="", flush=True)
+    print()
+    return "".join(pieces)

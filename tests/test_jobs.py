@@ -1,0 +1,183 @@
+"""Recipes of every objective: a few steps from a file to a model folder that does its work."""
+
+import json
+import random
+
+import pytest
+import torch
+
+import qkv
+from qkv.errors import ConfigError, DataError
+from qkv.learn import scores
+from qkv.recipe import MEASURES, Recipe
+
+NAMES, PLACES = ("Mina", "Jun", "Sora", "Tae"), ("Seoul", "Busan", "Jeju", "Daegu")
+TINY = {"d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 16, "max_positions": 64}
+
+
+def sentences(n, seed=0):
+    rng = random.Random(seed)
+    return [
+        f"{rng.choice(NAMES)} {rng.choice(('likes', 'hates'))} {rng.choice(PLACES)} ."
+        for _ in range(n)
+    ]
+
+
+def examples(kind, n=60):
+    """Records of an objective, made by rule."""
+    texts = sentences(n)
+    if kind == "classify":
+        return [{"text": s, "label": "good" if "likes" in s else "bad"} for s in texts]
+    if kind == "regress":
+        return [
+            {"text": s, "pair": o, "label": float(s == o)}
+            for s, o in zip(texts, texts[::-1], strict=True)
+        ]
+    if kind == "tag":
+        return [
+            {"text": s, "spans": [{"start": 0, "end": s.index(" "), "kind": "PS"}]} for s in texts
+        ]
+    if kind == "answer":
+        return [
+            {
+                "context": s,
+                "question": "Who?",
+                "answers": [{"text": s.split()[0], "answer_start": 0}],
+            }
+            for s in texts
+        ]
+    if kind == "contrast":
+        return [{"text": s, "pair": s.replace("likes", "loves")} for s in dict.fromkeys(texts)]
+    if kind == "chat":
+        return [{"question": s, "answer": "Yes ."} for s in texts]
+    return [{"text": f"{a} {b}"} for a, b in zip(texts, texts[1:], strict=False)]
+
+
+FIELDS = {
+    "classify": ("text", "label"),
+    "regress": ("text", "pair", "label"),
+    "tag": ("text", "spans"),
+    "answer": ("context", "question", "answers"),
+    "contrast": ("text", "pair"),
+    "chat": ("question", "answer"),
+}
+FAMILY = {"lm": "gpt2", "windows": "gpt2", "chat": "gpt2", "spans": "t5", "infill": "bart"}
+
+
+def recipe(kind, folder, **changes):
+    path = folder / "data.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in examples(kind)), "utf-8")
+    family = FAMILY.get(kind, "bert")
+    sizes = {"size": "tiny"} if family in ("t5", "bart") else TINY
+    values = {
+        "name": kind,
+        "objective": {"kind": kind} | ({"context": 16} if kind in ("lm", "windows") else {}),
+        "data": {
+            "train": {"path": str(path), "fields": {f: f for f in FIELDS.get(kind, ("text",))}},
+            "holdout": 0.3,
+        },
+        "text": {"kind": "words", "vocab_size": 200},
+        "model": {"family": family, **sizes},
+        "train": {"steps": 2, "batch_tokens": 256, "eval_every": 2, "save_every": 2},
+    }
+    values["text"] |= {
+        "mlm": {"specials": ["<mask>"]},
+        "nsp": {"specials": ["<mask>"]},
+        "infill": {"specials": ["<mask>"]},
+        "spans": {"specials": [f"<extra_id_{i}>" for i in range(8)]},
+    }.get(kind, {})
+    return values | changes
+
+
+@pytest.mark.parametrize("kind", [k for k in MEASURES if k != "windows"] + ["nsp"])
+def test_every_objective_goes_from_a_file_to_a_model_folder(kind, tmp_path):
+    run = qkv.train(recipe(kind, tmp_path), root=tmp_path / "runs")
+    found = run.to_dict()["best"]
+    assert all(f"dev/{name}" in found for name in ("loss", *MEASURES.get(kind, ())))
+    model = run.best()
+    again = tmp_path / "again"
+    model.save(again)
+    loaded = qkv.load(again, device="cpu")
+    assert type(loaded.config) is type(model.config) and loaded.config == model.config
+    ids = torch.tensor([[5, 6, 7]])
+    target = ids if kind in ("spans", "infill") else None
+    if kind != "contrast":  # it has no head
+        assert torch.equal(loaded.logits(ids, target=target), model.logits(ids, target=target))
+
+
+def test_a_window_of_one_long_text_needs_a_dev_part(tmp_path):
+    path = tmp_path / "play.txt"
+    path.write_text("\n".join(sentences(80)), "utf-8")
+    source = {"path": str(path), "format": "text", "unit": "file"}
+    values = recipe("lm", tmp_path) | {
+        "objective": {"kind": "windows", "context": 16},
+        "data": {"train": source},
+    }
+    with pytest.raises(DataError) as e:
+        qkv.train(values, root=tmp_path / "runs")
+    assert e.value.code == "QKV-032" and "data.dev" in e.value.fix
+    values["data"] = {
+        "train": source | {"part": [0.0, 0.9]},
+        "dev": source | {"part": [0.9, 1.0]},
+    }
+    run = qkv.train(values, root=tmp_path / "runs")
+    assert run.to_dict()["best"]["dev/perplexity"] > 1
+
+
+def test_labels_are_learned_from_train_and_kept_with_the_model(tmp_path):
+    values = recipe("classify", tmp_path)
+    values["train"] |= {"steps": 60, "eval_every": 60, "save_every": 60, "metric": "dev/accuracy"}
+    values["optim"] = {"lr": 1e-2, "warmup": 5, "schedule": "constant"}
+    run = qkv.train(values, root=tmp_path / "runs")
+    model = run.best()
+    assert model.config.labels == ("bad", "good")
+    assert run.to_dict()["best"]["dev/accuracy"] == 100.0  # one word decides
+    assert model.classify("Mina likes Jeju .").label == "good"
+    assert [c.label for c in model.classify(["Jun hates Seoul .", "Sora likes Busan ."])] == [
+        "bad",
+        "good",
+    ]
+
+
+@pytest.mark.parametrize(
+    "change,code,guess",
+    [
+        ({"objective": {"kind": "classfy"}}, "QKV-012", "classify"),
+        ({"objective": {"kind": "classify", "max_token": 3}}, "QKV-010", "max_tokens"),
+        ({"objective": {"context": 3}}, "QKV-010", "translate"),
+        ({"train": {"metric": "dev/bleu"}}, "QKV-013", "dev/accuracy"),
+    ],
+)
+def test_mistakes_in_an_objective_are_met_with_a_guess(change, code, guess, tmp_path):
+    values = recipe("classify", tmp_path) | change
+    if "context" in change.get("objective", {}):
+        values["data"] = {"train": {"path": "x.tsv"}}
+    with pytest.raises(ConfigError) as e:
+        Recipe.read(values)
+    assert e.value.code == code and guess in str(e.value)
+
+
+# -- scores
+
+
+def test_scores_of_small_cases_worked_by_hand():
+    assert scores.accuracy("aabb", "aaab") == 75.0
+    # a: tp 2, fn 1 -> 4/5; b: tp 1, fp 1 -> 2/3
+    assert scores.macro_f1("aabb", "aaab") == pytest.approx(100 * (4 / 5 + 2 / 3) / 2)
+    assert scores.spans([{1, 2}, {3}], [{1}, {4}]) == {
+        "precision": pytest.approx(100 / 3),
+        "recall": 50.0,
+        "f1": pytest.approx(40.0),
+    }
+    assert scores.answers(["the cat"], [["Cat!", "dog"]]) == {"exact": 100.0, "f1": 100.0}
+    assert scores.answers(["a b c", ""], [["b d"], []])["f1"] == pytest.approx(
+        100 * (2 / 4 + 1) / 2
+    )
+
+
+def test_correlations_equal_scipys():
+    stats = pytest.importorskip("scipy.stats", reason="scipy is the reference")
+    rng = random.Random(0)
+    x, y = ([rng.randint(0, 9) for _ in range(50)] for _ in range(2))
+    assert scores.pearson(x, y) == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
+    assert scores.spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
