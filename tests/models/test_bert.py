@@ -359,6 +359,11 @@ def test_a_bare_model_loads_with_and_without_prefix_and_pooler():
         ({"pruned_heads": {"0": [1]}}, "pruned_heads"),
         ({"residual_scale": 2.0}, "residual_scale"),
         ({"hidden_size": "12"}, "hidden_size"),
+        ({"pad_token_id": "0"}, "pad_token_id"),
+        (
+            {"model_type": "roberta", "architectures": ["RobertaModel"], "pad_token_id": None},
+            "pad_id",
+        ),
     ],
     ids=str,
 )
@@ -380,6 +385,29 @@ def test_absent_keys_have_their_defaults(line):
     short = hf.configured(bert, {"model_type": kind})
     full = hf.configured(bert, CONFIGS[line]().to_dict())
     assert short == full
+
+
+@pytest.mark.parametrize(
+    ("line", "head", "given"),
+    [
+        ("Bert", "classes", {"classifier_dropout": 0.3, "hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0.2}),
+        ("Roberta", "tags", {"classifier_dropout": 0.4, "eos_token_id": 5}),
+        ("DistilBert", "classes", {"seq_classif_dropout": 0.5, "attention_dropout": 0.3}),
+        ("DistilBert", "span", {"qa_dropout": 0.6, "sinusoidal_pos_embds": True}),
+    ],
+)  # fmt: skip
+def test_settings_of_training_survive(line, head, given):
+    values = small(line, **given).to_dict() | {"architectures": [line + HEADS[head]]}
+    config = hf.configured(bert, values)
+    written = bert.to_hf(config)
+    assert {k: written[k] for k in given} == given
+    assert hf.configured(bert, written) == config
+    p = next(
+        v
+        for k, v in given.items()
+        if k in ("classifier_dropout", "seq_classif_dropout", "qa_dropout")
+    )
+    assert config.headed().dropout == p
 
 
 def test_labels_keep_their_names():

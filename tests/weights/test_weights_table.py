@@ -225,3 +225,10 @@ def test_a_computed_table_must_be_the_files(dtype):
         with pytest.raises(WeightsError) as e:
             MARIAN.forward(x | {"pos.weight": wrong})
         assert e.value.code == "QKV-051" and "pos.weight" in e.value.seen
+
+
+def test_older_endings_of_names_are_made_new():
+    table = Table({"a.LayerNorm.{p}": "norm.{p}"}, old={"LayerNorm.gamma": "LayerNorm.weight"})
+    assert table.modern("a.LayerNorm.gamma") == "a.LayerNorm.weight"
+    assert table.modern("a.gamma") == "a.gamma"
+    assert table.modern("a.LayerNorm.weight") == "a.LayerNorm.weight"

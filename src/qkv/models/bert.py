@@ -12,6 +12,7 @@ from ..parts.embed import EmbedConfig
 from ..parts.heads import Pooler
 from ..parts.positions import sinusoid
 from ..weights.table import Op, Table
+from .decoder import whole
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
 from .hf import Keys
 
@@ -273,7 +274,7 @@ def from_hf(keys: Keys) -> BertConfig:
             fix="num_labels must be 2",
             code="QKV-012",
         )
-    pad = keys.values.get("pad_token_id", line.pad_id)
+    pad = whole(keys, "pad_token_id", line.pad_id)
     common: dict[str, Any] = dict(
         layout=layout,
         head=head,
