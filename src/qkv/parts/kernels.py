@@ -30,7 +30,8 @@ def steady_sum(x: Tensor) -> Tensor:
 
     torch adds in an order that S decides, so a text of 47 tokens padded to 48 and to 64 had two sums (law 2;
     docs/diary.md).  Here blocks of 16 are added number by number, then always 16 are summed."""
-    blocks = F.pad(x, (0, -x.shape[-1] % BLOCK)).view(*x.shape[:-1], -1, BLOCK)
+    extra = -x.shape[-1] % BLOCK
+    blocks = (F.pad(x, (0, extra)) if extra else x).view(*x.shape[:-1], -1, BLOCK)
     total = blocks[..., 0, :]
     for n in range(1, blocks.shape[-2]):
         total = total + blocks[..., n, :]
@@ -65,7 +66,7 @@ def fused(
     if half:
         q, k, v = q.float(), k.float(), v.float()
     added = allowed.added(q.dtype)
-    added = added if bias is None else added + bias
+    added = added if bias is None else (added + bias).to(q.dtype)  # as the kernels of a GPU ask
     with torch.autocast(q.device.type, enabled=False):
         if q.device.type == "cpu" and k.shape[2] > FEW and not torch.is_grad_enabled():
             return by_width(q, k, v, allowed.keep, added, scale)
