@@ -1,9 +1,10 @@
 """Batch invariance: sentences translated alone and in random batches; how many tokens and score bits differ (goal: 0 and 0).
 
-    python bench/invariance.py [--model RUN] [--n 5000] [--threads 2] [--beams 1,4] [--rounds 1] [--out invariance.json]
+    python bench/invariance.py [--model RUN] [--n 5000] [--long 40] [--threads 2] [--beams 1,4] [--rounds 1] [--out invariance.json]
 
 Sentences: Multi30k where ../shared/data (or QKV_SHARED) holds it, else the built-in phrases.  Without --model a random tiny
 Transformer and a random RNN are made; random weights never end, so --max-new-tokens keeps their answers short.
+Every 40th source (--long) is ten sentences in one, because short ones hide what only a long neighbour changes.
 Alone means a batch of one source; a random batch mixes 2-64 sources of any lengths.  Scores are compared as the float64 sums
 and as each token's log-probability, bit for bit."""
 
@@ -33,6 +34,14 @@ def sentences(n: int) -> tuple[str, list[str]]:
     from qkv.data.phrases import pairs
 
     return "builtin:phrases", [pair[0] for pair in pairs("train")[:n]]
+
+
+def with_long(texts: list[str], every: int) -> list[str]:
+    """Every so-many-th text joined to the nine after it; 0: none."""
+    return [
+        " ".join(texts[i : i + 10]) if every and i % every == every - 1 else text
+        for i, text in enumerate(texts)
+    ]
 
 
 def models(args: argparse.Namespace, texts: list[str]) -> dict[str, Any]:
@@ -100,6 +109,9 @@ def main() -> None:
     )
     parser.add_argument("--model", help="a run or model folder; default: random tiny models")
     parser.add_argument("--n", type=int, default=5000)
+    parser.add_argument(
+        "--long", type=int, default=40, help="every so-many-th source is long; 0: none"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--beams", default="1,4")
     parser.add_argument(
@@ -120,6 +132,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     most = args.max_new_tokens or (None if args.model else 8)
     corpus, texts = sentences(args.n)
+    texts = with_long(texts, args.long)
     rng, rows, results = random.Random(args.seed), [], []
     for name, model in models(args, texts).items():
         sources = [model.ids(text) for text in texts]
