@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 
 import hub_server
@@ -257,9 +258,24 @@ def test_a_cut_download_goes_on_where_it_stopped(served, monkeypatch):
     assert ranges == ["", "bytes=100000-", "bytes=150000-"]
 
 
-def test_a_download_that_is_cut_again_and_again_leaves_no_model(served):
+class ListHandler(logging.Handler):
+    def __init__(self, said: list[str]) -> None:
+        super().__init__()
+        self.said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+def test_a_download_that_is_cut_again_and_again_leaves_no_model(served, monkeypatch):
     served.cut["model.safetensors"] = [0] * 50
+    said, log = [], logging.getLogger("huggingface_hub")
+    monkeypatch.setattr(log, "handlers", [ListHandler(said)])
     wrong(lambda: fetch("org/tiny"), "QKV-080", "org/tiny")
+    assert not said  # the library would warn of each attempt; ours is one line
+    level = log.level
+    wrong(lambda: fetch("org/tiny", progress=True), "QKV-080", "org/tiny")
+    assert said and log.level == level
     wrong(lambda: fetch("org/tiny", offline=True), "QKV-021", "model.safetensors is missing")
     served.cut.clear()
     assert (fetch("org/tiny") / "model.safetensors").read_bytes() == WEIGHTS
