@@ -1,5 +1,7 @@
 """Every law over every family and mixture (DESIGN §5)."""
 
+import copy
+
 import pytest
 import torch
 
@@ -92,6 +94,16 @@ def test_law(model, law):
         pytest.skip("a net that only reads")
     found = law(model)
     assert found.passed, f"{found.name}: saw {found.seen}, bound {found.bound}"
+
+
+@torch.inference_mode()
+def test_weights_in_bf16_answer_nearly_as_in_float32(model):
+    """A net loaded with dtype=bfloat16: its numbers differ by rounding only, a few of bf16's 2^-8 through its layers."""
+    batch = doctor.batch_of(model.net, doctor.examples(model, 4, longest=9))
+    want = doctor.numbers(model.net, batch)
+    got = doctor.numbers(copy.deepcopy(model.net).bfloat16(), batch)
+    assert got.dtype == torch.bfloat16
+    assert float((got.float() - want).norm() / want.norm()) < 0.03
 
 
 def test_a_step_in_bf16_is_near_the_one_in_float32(model):

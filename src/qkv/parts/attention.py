@@ -139,5 +139,6 @@ class Attention(nn.Module):
             y = kernels.mix(weights, spread(v, self.n_heads))
         else:
             y = attend(q, k, v, allowed, bias=bias, scale=self.scale)
-        merged: Tensor = self.o(y.transpose(1, 2).flatten(-2))  # (B, H, T, D) -> (B, T, C)
+        y = y.transpose(1, 2).flatten(-2)  # (B, H, T, D) -> (B, T, C)
+        merged: Tensor = self.o(y.to(q.dtype))  # a CPU sums in float32
         return merged
