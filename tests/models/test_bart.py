@@ -30,9 +30,11 @@ from transformers import (
 
 from qkv.errors import ConfigError, DataError, UsageError, WeightsError
 from qkv.learn.terms import term_loss
-from qkv.models import bart, hf
+from qkv.model import Model
+from qkv.models import bart, build, configure, hf
 from qkv.models.interface import state_of
 from qkv.shapes import Batch
+from qkv.text import TextConfig, train
 
 V = 37
 COMMON = dict(
@@ -197,6 +199,25 @@ def test_spans_and_their_loss(tmp_path):
     check_gradients(net, module, config, model)
     check_round_trip(model)
     check_they_load_ours(BartForQuestionAnswering, model, b, tmp_path)
+
+
+@pytest.mark.parametrize("head", ["classes", "span"])
+def test_texts_are_classified_and_questions_answered(head):
+    tok = train(["the cat sat on the mat", "a dog ate"], TextConfig(kind="chars", vocab_size=60))
+    labels = {"labels": ["good", "bad", "odd"]} if head == "classes" else {}
+    config = configure(
+        {"family": "bart", "size": "tiny", "vocab_size": tok.vocab_size, "head": head} | labels
+    )
+    torch.manual_seed(0)
+    model = Model(build(config), tok, config)
+    if head == "classes":
+        texts = ["the cat", "a dog ate the mat", ("a cat", "a dog")]
+        made = model.classify(texts)
+        assert [model.classify(t) for t in texts] == made  # law 2: alone as in a batch
+        assert all(abs(sum(x.score for x in m.labels) - 1) < 1e-6 for m in made)
+    else:
+        found = model.answer("who sat", "the cat sat on the mat")
+        assert found.no_answer >= 0 and found.context[found.start : found.end] == found.text
 
 
 # -- decoding --------------------------------------------------------------------------------------

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from ..errors import ConfigError, DataError
 from ..parts.block import Activation, StackConfig
 from ..parts.embed import Embed, EmbedConfig
-from ..parts.heads import Labels
 from ..parts.recurrent import in_sixteens
 from ..shapes import Batch, Ids, States
 from ..weights.table import Op, Table, flat
-from .encoder import Problem, each, given
+from .encoder import Head, HeadConfig, Problem, each, given
 from .hf import Keys
 from .interface import Choices, Memory, Predictions, Term, Values
 from .seq2seq import Ends, Tie, Translator, shifted
@@ -189,53 +188,55 @@ class Answerer(nn.Module):
         super().__init__()
         self.source_embed, self.target_embed = net.source_embed, net.target_embed
         self.encoder, self.decoder = net.encoder, net.decoder
-        classes = config.head == "classes"
-        self.head = Labels(
-            config.d_model,
-            len(config.labels) if classes else 2,
+        classes, p = config.head == "classes", config.head_dropout
+        made = HeadConfig(
+            kind="classes" if classes else "span",
+            n_labels=len(config.labels),
+            problem=config.problem,
             inner="tanh" if classes else None,
-            dropout=config.head_dropout if classes else 0.0,
-            first_dropout=config.head_dropout if classes else 0.0,
+            dropout=p if classes else 0.0,
+            first_dropout=p,
         )
-        self.kind, self.problem = config.head, config.problem
+        self.head = Head(made, self.target_embed.token)
         self.start_id, self.eos_id, self.pad_id = net.start_id, net.eos_id, net.pad_id
         self.max_positions = net.max_positions
 
     def encode(self, batch: Batch) -> Memory:
-        memory: Memory = self.encoder(self.source_embed(batch.source), batch.keep)
-        return memory
+        """The decoder's states over the source itself; classes: the summary is the state at the last <eos>.
 
-    def states(self, batch: Batch) -> States:
-        """The decoder's states (B, S, C) over the source itself."""
+        Raises DataError where a row has none."""
+        first: Memory = self.encoder(self.source_embed(batch.source), batch.keep)
         fed = self.target_embed(shifted(batch.source, self.start_id))
-        states: States = self.decoder(fed, batch.keep, self.encode(batch))
-        return states
+        states: States = self.decoder(fed, batch.keep, first)
+        last = last_of(batch, self.eos_id) if self.head.kind == "classes" else batch.keep.sum(1) - 1
+        return Memory(
+            states, batch.keep, states[torch.arange(len(batch), device=last.device), last]
+        )
 
-    def text(self, batch: Batch) -> Tensor:
-        """The state at the last <eos> of every row (B, C).  Raises DataError where a row has none."""
-        last = last_of(batch, self.eos_id)
-        return self.states(batch)[torch.arange(len(batch), device=last.device), last]
+    def labelled(self, memory: Memory) -> Tensor:
+        """The labels of whole texts (B, labels)."""
+        return in_sixteens(self.head.labels, memory.summary)[0]
 
     def logits(self, batch: Batch) -> Tensor:
         """classes: (B, labels).  span: (B, S, 2), first and last."""
-        if self.kind == "span":
-            out: Tensor = self.head(self.states(batch))
+        memory = self.encode(batch)
+        if self.head.kind == "span":
+            out: Tensor = self.head.labels(memory.states)
             return out
-        return in_sixteens(self.head, self.text(batch))[0]
+        return self.labelled(memory)
 
     def loss_inputs(
         self, batch: Batch, *, forcing: float = 1.0, rng: torch.Generator | None = None
     ) -> Term:
-        label = given(batch.label, "label")
-        if self.kind == "span":
-            first, last = self.head(self.states(batch)).unbind(-1)  # (B, S, 2) -> twice (B, S)
+        label, memory, head = given(batch.label, "label"), self.encode(batch), self.head
+        if head.kind == "span":
+            first, last = head.labels(memory.states).unbind(-1)  # (B, S, 2) -> twice (B, S)
             return Choices.spans(first, last, batch.keep, label)
-        text = self.text(batch)
-        if self.problem == "value":
-            return Values(self.head(text).flatten(), label.flatten())
-        if self.problem == "many":
-            return each(self.head(text), label)
-        states, out = self.head.change(text), self.head.out
+        if head.problem == "value":
+            return Values(head.labels(memory.summary).flatten(), label.flatten())
+        if head.problem == "many":
+            return each(head.labels(memory.summary), label)
+        states, out = head.labels.change(memory.summary), head.labels.out
         return Predictions(states, out.weight, out.bias, label, per="row", name="classes")
 
 
@@ -403,10 +404,10 @@ def table(config: BartConfig) -> Table:
         if config.norm_first:
             rows[f"model.{theirs}.layer_norm.{{p}}"] = f"{name}.stack.norm.{{p}}"
     if config.head == "classes":
-        rows["classification_head.dense.{p}"] = "head.dense.{p}"
-        rows["classification_head.out_proj.{p}"] = "head.out.{p}"
+        rows["classification_head.dense.{p}"] = "head.classes.dense.{p}"
+        rows["classification_head.out_proj.{p}"] = "head.classes.out.{p}"
     if config.head == "span":
-        rows["qa_outputs.{p}"] = "head.out.{p}"
+        rows["qa_outputs.{p}"] = "head.span.out.{p}"
     return whole(config, rows, shared=True)
 
 
