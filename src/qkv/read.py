@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from .data.objectives import Specials
 from .data.objectives.tag import marks, unmade, word_spans
 from .data.objectives.texts import solid
-from .errors import DataError, UsageError
+from .errors import ConfigError, DataError, QkvError, UsageError
 from .model import MULTIPLE, Model
 from .parts.recurrent import in_sixteens
 from .readings import Answer, Classified, Filled, Guess, Label, Marked, Span
@@ -99,6 +99,24 @@ def strings(texts: Any, what: str = "text") -> list[str]:
     return made
 
 
+def sound(x: Tensor) -> Tensor:
+    """x itself.  Raises QkvError QKV-075 where the model's numbers are not finite."""
+    if not bool(x.isfinite().all()):
+        raise QkvError(
+            "the model's answer holds numbers that are not finite",
+            fix="look at its training: qkv runs; or load it in float32",
+            code="QKV-075",
+        )
+    return x
+
+
+def positive(**values: int) -> None:
+    """Raises ConfigError QKV-012 for a number below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise ConfigError(f"{name} must be at least 1 (got {value})", fix=f"try {name}=5")
+
+
 # ---- fill
 
 
@@ -107,6 +125,7 @@ def fill(model: Model, texts: str | Sequence[str], n: int = 5) -> Any:
     """The n best words for each gap in a text, which is marked by the tokenizer's own name for it ("[MASK]", "<mask>").
 
     str -> Filled, list -> list.  Raises DataError for a text without a gap."""
+    positive(n=n)
     net, tok = headed(model, "fill", "mlm", "pretraining"), model.tokenizer
     specials = Specials.of(tok)
     mask, name = specials.need("mask"), tok.tokens([specials.need("mask")])[0]
@@ -121,7 +140,7 @@ def fill(model: Model, texts: str | Sequence[str], n: int = 5) -> Any:
     def question(batch: Batch) -> list[tuple[Tensor, Tensor]]:
         gaps = (batch.source == mask) & batch.keep
         states = net.encode(batch).states[gaps]  # (B, S, C) -> (gaps, C)
-        p = in_sixteens(net.head.words, states)[0].float().softmax(-1)
+        p = sound(in_sixteens(net.head.words, states)[0]).float().softmax(-1)
         p = p.index_fill(1, banned, 0.0)
         best = p.topk(min(n, p.shape[1] - len(banned)))
         sizes = gaps.sum(1).tolist()
@@ -184,7 +203,7 @@ def classify(model: Model, texts: str | Pair | Sequence[str | Pair]) -> Any:
     names = model.config.labels if net.head.kind == "classes" else FOLLOWS
 
     def question(batch: Batch) -> list[list[float]]:
-        z = net.labelled(net.encode(batch)).float()
+        z = sound(net.labelled(net.encode(batch))).float()
         problem = net.head.problem if net.head.kind == "classes" else "one"
         if problem != "value":
             z = z.sigmoid() if problem == "many" else z.softmax(-1)
@@ -229,7 +248,7 @@ def tag(model: Model, texts: str | Sequence[str], on: Literal["tokens", "words"]
     ]
 
     def question(batch: Batch) -> Sequence[Tensor]:
-        p: Tensor = net.logits(batch).float().softmax(-1).cpu()
+        p = sound(net.logits(batch)).float().softmax(-1).cpu()
         return list(p)
 
     found: list[list[tuple[str, float]]] = [[] for _ in given]
@@ -291,6 +310,7 @@ def answer(
     A context that does not fit into `window` tokens is read in windows that move on by `stride`.  A span's score is
     z = s_first + e_last, that of no answer z_0 = s_1 + e_1 of the first token (Devlin et al. 2019, section 4.3); over
     windows z is the largest and z_0 the smallest; probabilities are their softmax over all spans and no answer."""
+    positive(longest=longest, window=window, stride=stride)
     net, tok = headed(model, "answer", "span"), model.tokenizer
     asked, texts = strings(questions, "question"), strings(contexts, "context")
     if isinstance(contexts, str):
@@ -314,7 +334,7 @@ def answer(
             places.append((i, begin, end))
 
     def question(batch: Batch) -> Sequence[Tensor]:
-        z: Tensor = net.logits(batch).double().cpu()
+        z = sound(net.logits(batch)).double().cpu()
         return list(z)
 
     seen: list[list[tuple[int, Tensor, Tensor]]] = [[] for _ in asked]
@@ -390,7 +410,7 @@ def embed(
     def question(batch: Batch) -> Sequence[Tensor]:
         memory = net.encode(batch)  # type: ignore[operator]
         made = {"mean": lambda: memory.mean, "cls": lambda: memory.states[:, 0]}
-        return list(made.get(pooling, lambda: memory.summary)().cpu())
+        return list(sound(made.get(pooling, lambda: memory.summary)()).cpu())
 
     found = ask(model, rows, question)
     out = torch.stack(found) if found else torch.empty(0, model.config.d_model)
