@@ -356,7 +356,7 @@ def answerer(tok, seed: int = 0) -> Model:
 @pytest.mark.parametrize(("window", "longest"), [(384, 1), (384, 3), (384, 32), (12, 1), (12, 3)])
 def test_answer_is_the_best_of_all_spans(tokenizer, window, longest):
     """Against every span in turn; a token's scores do not depend on its window here, so windows change nothing but the
-    spans that no window holds, and those are longer than 3 with this stride."""
+    spans that no window holds, and those are longer than 5 tokens with this stride."""
     for seed in range(4):
         model, context = answerer(tokenizer, seed), LINES[29]
         made = read.answer(model, "kim", context, longest=longest, window=window, stride=4)
