@@ -24,7 +24,7 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 BASE = {"errors", "shapes", "config", "messages"}
 STORE = {f"weights.{m}" for m in ("store", "files", "manifest", "place", "disk")}
 COMMON_GROUND = BASE | STORE | {"weights", "__init__"}
-FREE = ("model", "generate", "checkpoints", "read", "readings", "recipe", "run", "jobs", "dry_run", "runs", "score", "doctor") + (
+FREE = ("model", "generate", "checkpoints", "read", "readings", "recipe", "run", "jobs", "chat", "dry_run", "runs", "score", "doctor") + (
     "cli", "serve", "rag", "__init__",
 )  # fmt: skip  # may use anything
 # package -> what of qkv it may use, itself and the common ground aside (DESIGN section 2)
@@ -238,6 +238,8 @@ SIGNATURES = {  # DESIGN section 4.1: names, order and defaults; more may follow
     "record": "model, layers=None, heads=None",
     "Model.logits": "self, ids, keep=None, target=None",
     "Model.translate": "self, texts, beam=1, nbest=1, max_new_tokens=None, batch_tokens=4096",
+    "Model.generate": "self, prompts, max_new_tokens=128, beam=1, temperature=0.0, top_k=None, top_p=None, stop=(), seed=0,"
+    " stream=False",
     "Model.save": "self, folder",
 }
 
@@ -269,6 +271,15 @@ OPTIONS = {
     "eval": "run file reference --plot --metrics --source --target --tokenize --lowercase --beam --batch-tokens",
     "runs": "words --root",
     "translate": "text --model --beam --nbest --max-new-tokens --batch-tokens",
+    "generate": "text --model --max-new-tokens --beam --temperature --top-k --top-p --seed --repetition-penalty"
+    " --stop --examples",
+    "chat": "text --model --max-new-tokens --temperature --top-k --top-p --seed --repetition-penalty",
+    "summarize": "text --model --max-new-tokens --beam --batch-tokens",
+    "fill": "text --model --n",
+    "classify": "text --model",
+    "tag": "text --model --on",
+    "answer": "text --model --context",
+    "embed": "text --model --pooling --normalize",
     "look": "text --model -o --beam",
     "doctor": "--model",
     "fetch": "name --to --mirror --accept",

@@ -181,3 +181,25 @@ def test_correlations_equal_scipys():
     x, y = ([rng.randint(0, 9) for _ in range(50)] for _ in range(2))
     assert scores.pearson(x, y) == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
     assert scores.spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+
+
+def test_a_conversation_goes_on_as_it_was_learned(tmp_path):
+    template = {"start": "", "roles": {"user": ["Q ", " \n"], "assistant": ["A ", "{eos}"]}}
+    values = recipe("chat", tmp_path)
+    values["objective"] |= {"template": template, "max_tokens": 48}
+    values["train"] |= {"steps": 80, "eval_every": 80, "save_every": 80}
+    values["optim"] = {"lr": 1e-2, "warmup": 5, "schedule": "constant"}
+    model = qkv.train(values, root=tmp_path / "runs").best()
+    assert model.template is not None and model.template.roles["user"] == ("Q ", " \n")
+    answer = model.chat("Mina likes Seoul .", max_new_tokens=8)
+    assert answer.text.strip() == "Yes ." and answer.finished
+    turns = [("user", "Mina likes Seoul ."), ("assistant", "Yes ."), ("user", "Jun hates Jeju .")]
+    assert "".join(model.chat(turns, max_new_tokens=8, stream=True)).strip() == "Yes ."
+    # the oldest turns are forgotten: the answer is that to the newest alone
+    many = [*turns[:2]] * 20 + turns[2:]
+    assert model.chat(many, max_new_tokens=8).finished
+    with pytest.raises(DataError) as e:
+        model.chat("Mina " * 80, max_new_tokens=8)
+    assert e.value.code == "QKV-037"
+    with pytest.raises(DataError):
+        model.chat([])

@@ -4,6 +4,7 @@ ours        config.json {format_version, model, decode}, tensors under our names
 published   config.json with a model_type, tensors under its publisher's names: what transformers reads and writes"""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from .config import from_dict, to_dict
+from .data.objectives.chat import ChatTemplate
 from .decode.answer import SearchConfig
 from .errors import MissingError, StoreError, WeightsError, did_you_mean
 from .model import Model
 from .models import FAMILIES, build, configure, describe, family_of, hf
 from .models.interface import set_state, state_of
 from .models.seq2seq import Translator
-from .text import AnyTokenizer, load_tokenizer
+from .text import AnyTokenizer, hf_files, load_tokenizer
 from .text.check import SETTINGS_FILE
 from .text.layouts import LAYOUTS
 from .weights import store
@@ -29,7 +31,7 @@ from .weights.strict import CONFIG, GENERATION, generation, read_config, read_js
 
 FORMAT = 1
 Files = dict[str, bytes | File]
-KEYS = ("format_version", "model_type", "model", "decode")
+KEYS = ("format_version", "model_type", "model", "decode", "chat")
 # settings of generation: their names and ours
 ALWAYS = {
     "max_new_tokens": "max_new_tokens",
@@ -73,7 +75,7 @@ def find(source: str | Path) -> Path:
 
     local = path.parts[:1] == ("runs",) or Path(*path.parts[:1]).is_dir()  # a mistyped path
     if isinstance(source, str) and not local and hub.split_id(source) is not None:
-        return hub.fetch(source)
+        return hub.fetch(source, progress=sys.stderr.isatty())
     near = ", ".join(str(p.parent) for p in sorted(Path("runs").glob("*/best"))[:5])
     fix = f"known runs: {near}" if near else "train one: qkv demo"
     raise MissingError(f"no model at {source}", fix=fix, code="QKV-021")
@@ -109,7 +111,7 @@ def _ours(folder: Path, values: dict[str, Any]) -> Model:
     net = _built(config)
     set_state(net, tensors(folder, shapes).load(), place=folder)
     decode = from_dict(SearchConfig, values.get("decode", {}), place=path, at="decode.")
-    return Model(net, tokenizer, config, decode, folder)
+    return Model(net, tokenizer, config, decode, folder, _template(values, path))
 
 
 def _published(folder: Path) -> Model:
@@ -129,6 +131,7 @@ def _published(folder: Path) -> Model:
         {n: tuple(t.shape) for n, t in wanted.items()},
         folder,
     )
+    found.check_floating(names[n] for n in names if n in wanted)
     used = wanted.keys() | table.tied.keys() | table.known.keys()
     theirs = {n: found[names[n]] for n in names if n in used}
     net = _built(config)
@@ -136,7 +139,14 @@ def _published(folder: Path) -> Model:
     tokenizer = _tokenizer(folder)
     if tokenizer is not None:
         fits(tokenizer, config, folder)
-    return Model(net, tokenizer, config, _decode(values, folder, net), folder)
+    noted = values.get("qkv")
+    template = _template(noted, place) if isinstance(noted, dict) else None
+    return Model(net, tokenizer, config, _decode(values, folder, net), folder, template)
+
+
+def _template(values: Mapping[str, Any], place: object) -> ChatTemplate | None:
+    found = values.get("chat")
+    return None if found is None else from_dict(ChatTemplate, found, place=place, at="chat.")
 
 
 def _tokenizer(folder: Path) -> AnyTokenizer | None:
@@ -212,12 +222,17 @@ def files(model: Model, weights: Mapping[str, Tensor] | None = None, card: str =
     held = state_of(model.net) if weights is None else weights
     module = FAMILIES[family_of(model.config)]
     text = model.tokenizer.files() if model.has_tokenizer else {}
+    noted: dict[str, Any] = {"decode": to_dict(model.decode)}
+    if model.template is not None:
+        noted["chat"] = to_dict(model.template)
     common = {"README.md": (card or f"# {model!r}\n").encode()}
     if hasattr(module, "HF"):
         config = module.to_hf(model.config)
-        config["qkv"] = {"format_version": FORMAT, "decode": to_dict(model.decode)}
+        config["qkv"] = {"format_version": FORMAT} | noted
         table = module.table(model.config)
         made = weight_files(hf.theirs(module, model.config, held), tied=table.tied)
+        if model.has_tokenizer:
+            text = hf_files(model.tokenizer, getattr(model.net, "max_positions", None))
         if hasattr(model.net, "start"):
             made = made | {GENERATION: _json(told(model.decode, model.net))}
         return {CONFIG: _json(config), **made, **common, **text}
@@ -225,8 +240,7 @@ def files(model: Model, weights: Mapping[str, Tensor] | None = None, card: str =
         "format_version": FORMAT,
         "model_type": f"qkv-{model.family}",
         "model": describe(model.config),
-        "decode": to_dict(model.decode),
-    }
+    } | noted
     return {CONFIG: _json(config), **weight_files(held), **common, **text}
 
 

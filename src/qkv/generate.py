@@ -79,7 +79,8 @@ def generate(
         made = _pieces(model, texts, config, reader)
         return (piece for _, piece in made) if isinstance(prompts, str) else made
     if prompted(model.net):
-        answers: list[Any] = _continued(model, texts, config, reader)
+        sources = [model.ids(text) for text in texts]
+        answers: list[Any] = continued(model, texts, sources, config, reader)
     else:
         answers = [a[0] for a in model.answers(texts, config, 4096, reader)]
     return answers[0] if isinstance(prompts, str) else answers
@@ -98,18 +99,22 @@ def check_stop(stop: str | Sequence[str]) -> tuple[str, ...]:
     return stops
 
 
-def _engine(model: "Model", config: SearchConfig, reader: Reader) -> Engine:
+def engine(model: "Model", config: SearchConfig, reader: Reader) -> Engine:
     """An engine that never takes an id without a text: embeddings are often larger than their vocabulary."""
     nameless = range(model.tokenizer.vocab_size, model.config.vocab_size)
     return Engine(model.net, config, banned=tuple(nameless), reader=reader)
 
 
-def _continued(
-    model: "Model", texts: list[str], config: SearchConfig, reader: Reader
+def continued(
+    model: "Model",
+    texts: list[str],
+    sources: list[list[int]],
+    config: SearchConfig,
+    reader: Reader,
 ) -> list[Generation]:
-    sources = [model.ids(text) for text in texts]
+    """What follows the ids of each prompt; `texts` are what they are called."""
     made = []
-    found = _engine(model, config, reader)(sources)
+    found = engine(model, config, reader)(sources)
     for text, source, (best, *_) in zip(texts, sources, found, strict=True):
         answer = reader.text(source, best.ids)
         tokens = tuple(model.tokenizer.tokens(best.ids))
@@ -123,4 +128,4 @@ def _pieces(
     continues = prompted(model.net)
     # a model that answers has nothing to say to nothing; one that continues can begin
     sources = [model.ids(text) if continues or text.strip() else [] for text in texts]
-    return _engine(model, config, reader).pieces(sources)
+    return engine(model, config, reader).pieces(sources)

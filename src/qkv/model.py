@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
+from .data.objectives.chat import ChatTemplate
 from .decode.answer import Hypothesis, SearchConfig
 from .decode.engine import Engine
 from .decode.reader import Reader
@@ -76,9 +77,11 @@ class Model:
         config: Any,
         decode: SearchConfig | None = None,
         folder: Path | None = None,
+        template: ChatTemplate | None = None,
     ) -> None:
         self.net, self._tokenizer, self.config = net.eval(), tokenizer, config
         self.decode, self.folder = decode or SearchConfig(), folder
+        self.template = template  # how the conversations it learned from were written
 
     @property
     def tokenizer(self) -> AnyTokenizer:
@@ -294,6 +297,55 @@ class Model:
             no_repeat_ngram_size=no_repeat_ngram_size,
         )
         return generate(self, prompts, config, stop, stream)
+
+    def chat(
+        self,
+        turns: str | Sequence[tuple[str, str]],
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        stream: bool = False,
+        *,
+        repetition_penalty: float | None = None,
+    ) -> Any:
+        """What the model says next in a conversation [("user", "…"), ("assistant", "…"), …]: a Generation, or its pieces.
+
+        Raises DataError for an empty conversation, QKV-037 for a last turn too long."""
+        from .chat import chat
+        from .generate import settings
+
+        config = settings(
+            self.decode,
+            beam=1,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            repetition_penalty=repetition_penalty,
+        )
+        return chat(self, turns, config, stream)
+
+    def summarize(
+        self,
+        texts: str | Sequence[str],
+        beam: int = 1,
+        max_new_tokens: int | None = None,
+        batch_tokens: int = 4096,
+        prefix: str | None = None,
+    ) -> Any:
+        """What an encoder-decoder that was trained to summarise makes of a text: str -> Translation, list -> list.
+
+        prefix: what its training put before every text; None: "summarize: " for T5 (Raffel et al. 2020, appendix D)."""
+        before = ("summarize: " if self.family == "t5" else "") if prefix is None else prefix
+        given = [texts] if isinstance(texts, str) else list(texts)
+        asked = [before + text if text.strip() else text for text in given]
+        made = self.translate(
+            asked, beam=beam, max_new_tokens=max_new_tokens, batch_tokens=batch_tokens
+        )
+        return made[0] if isinstance(texts, str) else made
 
     def answers(
         self,

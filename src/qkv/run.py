@@ -125,7 +125,7 @@ def _train(recipe: Recipe, folder: Path, listen: Listen, stop: Callable[[], str 
         store.write_file(folder / "config.toml", to_toml(recipe.to_dict()).encode())
     job, start = _data(recipe, folder)
     net, config = fresh_net(job, start)
-    model = Model(net, job.tokenizer, config, recipe.decode)
+    model = Model(net, job.tokenizer, config, recipe.decode, template=job.template)
     listen(Header(_header(folder, job, model)))
     keeper = RunFolder(folder, recipe.train, lambda w, m: model.files(w, card(recipe, model, m)))
     log = Tracker(folder, recipe.track)

@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+from ..data.objectives.chat import ChatTemplate
 from ..data.report import SkipReport
 from ..learn.loop import Stream, Validate
 from ..model import Model
@@ -26,6 +27,11 @@ class Job(Protocol):
     @property
     def settings(self) -> dict[str, Any]:
         """What the data decides of [model]: vocabulary, special ids, the head and its labels."""
+        ...
+
+    @property
+    def template(self) -> ChatTemplate | None:
+        """How conversations are written, where the data holds any."""
         ...
 
     def stream(self) -> Stream: ...

@@ -67,6 +67,10 @@ class PairsJob:
     def settings(self) -> dict[str, Any]:
         return special_ids(self.tokenizer)
 
+    @property
+    def template(self) -> None:
+        return None
+
     def stream(self) -> Stream:
         alpha, tok = self.recipe.text.sample_alpha, self.tokenizer
         if tok.eos_id is None:

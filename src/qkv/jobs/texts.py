@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..data.objectives import OBJECTIVES, Specials, evaluation, feed
 from ..data.objectives.answer import Answers, spans_of
+from ..data.objectives.chat import ChatTemplate
 from ..data.objectives.feed import Task
 from ..data.objectives.tag import Tagged
 from ..data.records import Record, read_records
@@ -91,6 +92,10 @@ class TextsJob:
         elif kind == "regress":
             made |= {"labels": ("value",), "problem": "value"}
         return made
+
+    @property
+    def template(self) -> ChatTemplate | None:
+        return getattr(self.train.config, "template", None)
 
     def stream(self) -> Stream:
         return feed(self.train, self.recipe.train.batch_tokens, self.recipe.seed)
