@@ -190,7 +190,7 @@ def test_a_conversation_goes_on_as_it_was_learned(tmp_path):
     values["train"] |= {"steps": 80, "eval_every": 80, "save_every": 80}
     values["optim"] = {"lr": 1e-2, "warmup": 5, "schedule": "constant"}
     model = qkv.train(values, root=tmp_path / "runs").best()
-    assert model.template is not None and model.template.roles["user"] == ("Q ", " \n")
+    assert model.template is not None and list(model.template.roles["user"]) == ["Q ", " \n"]
     answer = model.chat("Mina likes Seoul .", max_new_tokens=8)
     assert answer.text.strip() == "Yes ." and answer.finished
     turns = [("user", "Mina likes Seoul ."), ("assistant", "Yes ."), ("user", "Jun hates Jeju .")]
