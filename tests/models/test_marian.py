@@ -20,7 +20,9 @@ from seq2seq_parity import (
 from transformers import MarianConfig, MarianModel, MarianMTModel, MarianTokenizer
 
 import qkv
-from qkv.errors import ConfigError, WeightsError
+from qkv.decode.engine import Engine
+from qkv.decode.search import SearchConfig
+from qkv.errors import ConfigError, DataError, WeightsError
 from qkv.models import hf, marian
 from qkv.models.interface import state_of
 from qkv.parts.positions import sinusoid
@@ -132,6 +134,15 @@ def test_sinusoids_in_a_file_must_be_these():
     with pytest.raises(WeightsError) as e:
         hf.ours(marian, config, given | {name: given[name].roll(1, 0)})
     assert name in e.value.seen
+
+
+def test_texts_beyond_the_positions_are_refused():
+    """QUIRK: waves go on for ever, the model was trained up to max_positions; theirs raises an IndexError."""
+    engine = Engine(converted(twin("plain"))[2], SearchConfig(max_new_tokens=2))
+    assert engine([[5] * 63 + [0]])
+    with pytest.raises(DataError) as e:
+        engine([[5] * 64 + [0]])
+    assert e.value.code == "QKV-037"
 
 
 # -- config.json -----------------------------------------------------------------------------------

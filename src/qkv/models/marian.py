@@ -61,6 +61,7 @@ def embed(config: MarianConfig) -> EmbedConfig:
         vocab_size=config.vocab_size,
         d_model=config.d_model,
         positions="halves",
+        # QUIRK: waves go on for ever, but not what was learned; test_texts_beyond_the_positions_are_refused
         max_positions=config.max_positions,
         scale=config.d_model**0.5 if config.scale_embedding else 1.0,
         # QUIRK: the start token is padding, whose vector learns nothing where it is read;
