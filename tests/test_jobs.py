@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import qkv
-from qkv.errors import ConfigError, DataError
+from qkv.errors import ConfigError, DataError, WeightsError
 from qkv.learn import scores
+from qkv.learn.loop import Note
 from qkv.recipe import MEASURES, Recipe
 
 NAMES, PLACES = ("Mina", "Jun", "Sora", "Tae"), ("Seoul", "Busan", "Jeju", "Daegu")
@@ -80,12 +81,6 @@ def recipe(kind, folder, **changes):
         "model": {"family": family, **sizes},
         "train": {"steps": 2, "batch_tokens": 256, "eval_every": 2, "save_every": 2},
     }
-    values["text"] |= {
-        "mlm": {"specials": ["<mask>"]},
-        "nsp": {"specials": ["<mask>"]},
-        "infill": {"specials": ["<mask>"]},
-        "spans": {"specials": [f"<extra_id_{i}>" for i in range(8)]},
-    }.get(kind, {})
     return values | changes
 
 
@@ -203,3 +198,22 @@ def test_a_conversation_goes_on_as_it_was_learned(tmp_path):
     assert e.value.code == "QKV-037"
     with pytest.raises(DataError):
         model.chat([])
+
+
+def test_a_pre_trained_encoder_keeps_its_weights_under_a_new_head(tmp_path):
+    before = qkv.train(recipe("mlm", tmp_path), root=tmp_path / "runs").best()
+    notes = []
+    values = recipe("classify", tmp_path, **{"from": str(tmp_path / "runs" / "mlm-1")})
+    values["model"] = {"dropout": 0.0}
+    values["train"]["steps"] = 1
+    values["optim"] = {"lr": 1e-9}
+    run = qkv.train(values, root=tmp_path / "runs", listen=notes.append)
+    after = run.best()
+    said = " ".join(n.text for n in notes if isinstance(n, Note))
+    assert said.endswith(": head.classes.out, pooler.dense")
+    assert after.config.head == "classes" and after.config.labels == ("bad", "good")
+    assert after.tokenizer.fingerprint == before.tokenizer.fingerprint
+    a, b = (m.net.encoder.blocks[0].attn.q.weight for m in (before, after))
+    torch.testing.assert_close(a, b, atol=1e-7, rtol=0)  # one step at a learning rate of 1e-9
+    with pytest.raises(WeightsError):
+        qkv.train(values | {"model": {"d_model": 32}}, root=tmp_path / "runs")

@@ -53,7 +53,7 @@ def dry_run(recipe: str | Path | Mapping[str, Any], overrides: Overrides = ()) -
     made = Recipe.read(recipe, overrides)
     start = load(made.start, device="cpu") if made.start else None
     job = prepare(made, start.tokenizer if start else None)
-    net, config = fresh_net(job, start)
+    net, _, _ = fresh_net(job, start)
     stream: Any = job.stream()
     nowhere: Any = _Nowhere()
     trainer = Trainer(

@@ -25,8 +25,8 @@ from .learn.speed import has_bf16
 from .learn.track import Status, Tracker, plots, read_metrics
 from .messages import t
 from .model import Model
-from .models import build
-from .models.interface import set_state, state_of
+from .models import build, configure, describe
+from .models.interface import adopt, state_of
 from .recipe import Overrides, Recipe
 from .text import load_tokenizer
 from .weights import store
@@ -124,11 +124,16 @@ def _train(recipe: Recipe, folder: Path, listen: Listen, stop: Callable[[], str 
         store.write_file(folder / "env.json", _json(environment()))
         store.write_file(folder / "config.toml", to_toml(recipe.to_dict()).encode())
     job, start = _data(recipe, folder)
-    net, config = fresh_net(job, start)
+    net, config, fresh = fresh_net(job, start)
     model = Model(net, job.tokenizer, config, recipe.decode, template=job.template)
     listen(Header(_header(folder, job, model)))
     keeper = RunFolder(folder, recipe.train, lambda w, m: model.files(w, card(recipe, model, m)))
     log = Tracker(folder, recipe.track)
+    if fresh:
+        new = ", ".join(sorted({name.rpartition(".")[0] for name in fresh}))
+        listen(
+            Note(t(f"new, not in {recipe.start}: {new}", f"{recipe.start}에 없어 새로 시작: {new}"))
+        )
     if job.leak:
         seen = (
             f"{job.leak} dev examples also occur in train",
@@ -196,16 +201,24 @@ def _data(recipe: Recipe, folder: Path) -> tuple[Job, Model | None]:
     return job, start
 
 
-def fresh_net(job: Job, start: Model | None) -> tuple[Any, Any]:
-    """The net a run begins with: fresh weights by the recipe's seed, or those of `from`."""
+def fresh_net(job: Job, start: Model | None) -> tuple[Any, Any, list[str]]:
+    """(net, configuration, tensors that `from` had not): fresh weights by the recipe's seed, or those of `from`.
+
+    With `from`, [model] and the objective may change what is on top of its weights: the head, its labels, dropout.
+    Raises WeightsError where they change the sizes of what is taken."""
     recipe = job.recipe
-    config = start.config if start else recipe.model_config(job.settings)
+    if start is None:
+        config = recipe.model_config(job.settings)
+    else:
+        given = {k: v for k, v in recipe.model.items() if k not in ("family", "size")}
+        known = describe(start.config)
+        head = {k: v for k, v in job.settings.items() if k in ("head", "labels", "problem")}
+        config = configure({**known, **{k: v for k, v in head.items() if k in known}, **given})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         net = build(config)
-    if start:
-        set_state(net, state_of(start.net))
-    return net, config
+    fresh = [] if start is None else adopt(net, state_of(start.net), place=recipe.start)
+    return net, config, fresh
 
 
 def _validation(job: Job, model: Model, folder: Path) -> Validate:

@@ -174,7 +174,7 @@ def beam_search(task: Task) -> list[list[Hypothesis]]:
         owner = np.repeat(source, score.shape[1])
         logp = task.log_probs(logits, (score > -np.inf).ravel(), owner, t)
         logp = past.penalised(logp)
-        past.restrict(logp, t, (task.limits[owner] - t).tolist())
+        past.restrict(logp, t, task.limits[owner] - t)
         best = _continue(logp, score, beam, 1 + max(len(task.ends), 1))
         ends = _ends(task, best, words)
         last = task.limits[source] <= t + 1
@@ -189,10 +189,11 @@ def beam_search(task: Task) -> list[list[Hypothesis]]:
         if done.all():
             break
         live, source = live.of(~done), source[~done]
-        parents, tokens = live.parent.ravel().tolist(), live.token.ravel().tolist()
+        parents, tokens = live.parent.ravel(), live.token.ravel()
         past.follow(parents, tokens)
         if words:
-            words = [words[p].then(i) for p, i in zip(parents, tokens, strict=True)]
+            pairs = zip(parents.tolist(), tokens.tolist(), strict=True)
+            words = [words[p].then(i) for p, i in pairs]
         fed, state = _advance(task, live, cover, state, len(fed))
         ledger.trail.append((live.parent.ravel(), live.token.ravel(), live.logp.ravel()))
         score = live.value

@@ -6,12 +6,15 @@ definitions of `transformers`.  R rows of a step · V vocabulary."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .answer import SearchConfig
 
 Rows = list[list[int]]
+Ints = NDArray[np.int64]
 
 
 def less_repetition(scores: Tensor, rows: Rows, penalty: float) -> Tensor:
@@ -62,11 +65,12 @@ class Past:
         c = self.config
         self.words = [w for w in c.bad_words if len(w) > 1 or w[0] not in self.ends]
         self.asked = c.repetition_penalty != 1 or c.no_repeat_ngram_size > 0 or bool(self.words)
+        self.forced = c.forced_first is not None or c.forced_last is not None
 
-    def follow(self, parents: Sequence[int], tokens: Sequence[int]) -> None:
+    def follow(self, parents: Ints, tokens: Ints) -> None:
         """Row r goes on from row parents[r] with tokens[r]."""
         if self.asked:
-            made = zip(parents, tokens, strict=True)
+            made = zip(parents.tolist(), tokens.tolist(), strict=True)
             self.rows = [[*self.rows[p], t] for p, t in made]
 
     def penalised(self, scores: Tensor) -> Tensor:
@@ -74,8 +78,10 @@ class Past:
             return scores
         return less_repetition(scores, self.rows, self.config.repetition_penalty)
 
-    def restrict(self, logp: Tensor, t: int, left: Sequence[int]) -> None:
+    def restrict(self, logp: Tensor, t: int, left: Ints) -> None:
         """In place: -inf for what may not come as token t of an answer; left (R): tokens each row may still get."""
+        if not (self.asked or self.forced):
+            return
         c = self.config
         for r, row in enumerate(self.rows if self.asked else ()):
             banned = completing(row, self.words)
@@ -85,5 +91,5 @@ class Past:
                 logp[r, sorted(banned)] = -torch.inf
         if t == 0 and c.forced_first is not None:
             force(logp, list(range(len(logp))), c.forced_first)
-        if c.forced_last is not None and (last := [r for r, n in enumerate(left) if n == 1]):
-            force(logp, last, c.forced_last)
+        if c.forced_last is not None and (left == 1).any():
+            force(logp, np.flatnonzero(left == 1).tolist(), c.forced_last)

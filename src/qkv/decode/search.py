@@ -117,7 +117,7 @@ def walk(task: Task, n: int, pick: Pick) -> Iterator[Taken]:
     for t in range(int(limit.max())):
         logits, state = task.net.step(fed, state)
         logp = task.log_probs(logits, going, owner[live], t)
-        past.restrict(logp, t, (limit[live] - t).tolist())
+        past.restrict(logp, t, limit[live] - t)
         chosen = pick(_weighed(logits, logp, past), live, t)
         value = logp.gather(1, chosen[:, None])[:, 0].cpu().numpy().astype(np.float64)
         token = chosen.cpu().numpy()
@@ -137,8 +137,9 @@ def walk(task: Task, n: int, pick: Pick) -> Iterator[Taken]:
         if 8 * round_up(left) <= 7 * len(fed):
             stay = np.flatnonzero(going)
             state, live, going = state.reorder(padded(stay, task.device)), live[stay], going[stay]
-        past.follow(stay.tolist(), token[stay].tolist())
-        fed = padded(token[stay], task.device)
+            token = token[stay]
+        past.follow(stay, token)
+        fed = padded(token, task.device)
 
 
 def _weighed(logits: Tensor, logp: Tensor, past: Past) -> Tensor:

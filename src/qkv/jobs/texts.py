@@ -1,7 +1,7 @@
 """Objectives on texts: language models, masked words, classes, numbers, tags, answers, neighbours."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from ..model import Model
 from ..models.interface import Predictions
 from ..recipe import Recipe
 from ..shapes import Batch
-from ..text import AnyTokenizer
+from ..text import AnyTokenizer, TextConfig
 from ..text import train as train_tokenizer
 from .pairs import held_out, too_few
 from .settings import special_ids
@@ -38,6 +38,14 @@ HEADS = {
     "tag": "tags",
     "answer": "span",
     "contrast": "none",
+}
+
+# tokens a tokenizer is trained with, where [text] names none
+SPECIALS = {
+    "mlm": ("<mask>",),
+    "nsp": ("<mask>",),
+    "infill": ("<mask>",),
+    "spans": tuple(f"<extra_id_{i}>" for i in range(100)),
 }
 
 
@@ -65,7 +73,8 @@ class TextsJob:
         else:
             dev = list(read_records(recipe.data.dev, dev_report))
         if tokenizer is None:
-            tokenizer = train_tokenizer((s for r in records for s in strings(r)), recipe.text)
+            texts = (s for r in records for s in strings(r))
+            tokenizer = train_tokenizer(texts, with_specials(recipe))
         specials = Specials.of(tokenizer)
         build = OBJECTIVES[recipe.objective_kind].build
         train = build(recipe.objective_config(), records, tokenizer, specials, report)
@@ -133,6 +142,12 @@ class TextsJob:
             (name,) = means
             metrics["dev/perplexity"] = measure.perplexity(total[name], count[name])
         return metrics
+
+
+def with_specials(recipe: Recipe) -> TextConfig:
+    """[text] with the special tokens its objective cannot do without."""
+    needed = SPECIALS.get(recipe.objective_kind, ())
+    return replace(recipe.text, specials=recipe.text.specials or needed)
 
 
 def _key(record: Record) -> str:
