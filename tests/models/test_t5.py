@@ -557,7 +557,7 @@ def test_a_recipe_trains_it_by_heart_and_the_run_loads(tmp_path, monkeypatch):
         "text": {"kind": "words"},
         "model": {"family": "t5", "size": "tiny", "dropout": 0.0},
         "optim": {"lr": 0.002, "warmup": 20},
-        "train": dict(steps=150, batch_tokens=512, precision="fp32", smoothing=0.0, eval_every=150, save_every=150, log_every=50),
+        "train": dict(steps=90, batch_tokens=512, precision="fp32", smoothing=0.0, eval_every=90, save_every=90, log_every=50),
         "eval": {"sentences": 0},
     }  # fmt: skip
     run = qkv.train(recipe, root=tmp_path / "runs")
