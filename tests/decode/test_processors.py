@@ -1,5 +1,6 @@
 """What may come next: each rule equals the reference's on random scores, and does what it says in a search."""
 
+import numpy as np
 import pytest
 import torch
 from decode_fakes import EOS, START, SumNet, TableNet, batch_of
@@ -30,7 +31,9 @@ def test_repetition_penalty(penalty):
 def test_no_n_gram_twice(n):
     ids, scores = setting()
     want = theirs.NoRepeatNGramLogitsProcessor(n)(ids, scores.clone())
-    Past(SearchConfig(no_repeat_ngram_size=n), ids.tolist(), (EOS,)).restrict(scores, 3, [9] * R)
+    Past(SearchConfig(no_repeat_ngram_size=n), ids.tolist(), (EOS,)).restrict(
+        scores, 3, np.full(R, 9)
+    )
     assert torch.equal(scores, want) and ((want == -torch.inf).any() or n == 12)
 
 
@@ -40,7 +43,7 @@ def test_bad_words():
     want = theirs.NoBadWordsLogitsProcessor(words, eos_token_id=torch.tensor([EOS]))
     made = want(ids, scores.clone())
     config = SearchConfig(bad_words=tuple(map(tuple, words)))
-    Past(config, ids.tolist(), (EOS,)).restrict(scores, 3, [9] * R)
+    Past(config, ids.tolist(), (EOS,)).restrict(scores, 3, np.full(R, 9))
     assert torch.equal(scores, made) and (made[1] == -torch.inf).sum() >= 2
 
 
