@@ -80,17 +80,17 @@ def test_the_reference_loads_what_we_write(name, tmp_path):
 LONG = ("Llama grouped, biases, tied", "Mistral window", "Qwen3 chosen windows, tied")
 
 
-@pytest.mark.parametrize("name", LONG)
+@pytest.mark.parametrize("name", LONG[1:])
 def test_greedy_text_is_the_references_and_the_uncached_argmax(name):
     causal.check_greedy(getattr(theirs, name.split()[0] + "ForCausalLM"), config_of(name))
 
 
-@pytest.mark.parametrize("name", LONG[:2])
+@pytest.mark.parametrize("name", LONG[:1])
 def test_beams_and_their_scores_are_the_references(name):
     causal.check_beams(getattr(theirs, name.split()[0] + "ForCausalLM"), config_of(name))
 
 
-@pytest.mark.parametrize("name", LONG)
+@pytest.mark.parametrize("name", LONG[:2])
 def test_prompts_alone_or_together(name):
     causal.check_alone_or_together(
         getattr(theirs, name.split()[0] + "ForCausalLM"), config_of(name)
