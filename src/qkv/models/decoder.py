@@ -11,7 +11,7 @@ from ..parts.block import Stack, StackConfig, StackState
 from ..parts.embed import Embed, EmbedConfig
 from ..shapes import Batch, Keep, Logits, States
 from .hf import Keys
-from .interface import Memory, Predictions
+from .interface import Memory, Predictions, chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +113,9 @@ class LanguageModel(nn.Module):
             counts[:, -1] = False
             if batch.group is not None:
                 counts = counts & (batch.group == batch.group.roll(-1, 1))
-        states = self.states(batch.source, batch.keep, batch.group)[counts]  # (B, T, C) -> (N, C)
-        return Predictions(states, self.headed.weight, None, target[counts])
+        states = self.states(batch.source, batch.keep, batch.group)
+        states = chosen(states, counts)  # (B, T, C) -> (N, C)
+        return Predictions(states, self.headed.weight, None, chosen(target, counts))
 
     def start(self, batch: Batch) -> StackState:
         """All tokens of the prompts but the last, which is fed first.  Raises nothing for a prompt of one token."""

@@ -91,6 +91,13 @@ class Choices:
 Term = Predictions | Values | Choices
 
 
+def chosen(x: Tensor, keep: Keep) -> Tensor:
+    """x[keep], (B, T, …) -> (N, …); without the search for indices where all are kept."""
+    if not torch.compiler.is_compiling() and bool(keep.all()):
+        return x.flatten(0, 1)
+    return x[keep]
+
+
 class State(Protocol):
     """What a model remembers between two steps of decoding.  An argument and a result, never an attribute."""
 

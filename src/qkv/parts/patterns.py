@@ -109,6 +109,16 @@ class Allowed:
         return self.mask
 
     @cached_property
+    def triangle(self) -> bool:
+        """True where the mask is j <= i for all rows, and nothing else: kernels know that one without being shown."""
+        if self.pattern != Causal() or self.group is not None or self.positions.dim() != 1:
+            return False
+        if torch.compiler.is_compiling():  # a compiled graph does not depend on values
+            return False
+        here = torch.arange(self.keep.shape[1], device=self.keep.device)
+        return torch.equal(self.positions, here) and bool(self.keep.all())
+
+    @cached_property
     def blind(self) -> Mask | None:
         """The rows that may look at nothing, (B, 1, T, 1); None where there is none."""
         rows = ~self.mask.any(-1, keepdim=True)
