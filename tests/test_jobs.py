@@ -128,6 +128,8 @@ def test_labels_are_learned_from_train_and_kept_with_the_model(tmp_path):
     assert model.config.labels == ("bad", "good")
     assert run.to_dict()["best"]["dev/accuracy"] == 100.0  # one word decides
     assert model.classify("Mina likes Jeju .").label == "good"
+    found = qkv.evaluate(model, tmp_path / "data.jsonl")
+    assert found["scores"]["accuracy"] == 100.0 and found["examples"] == 60
     assert [c.label for c in model.classify(["Jun hates Seoul .", "Sora likes Busan ."])] == [
         "bad",
         "good",

@@ -9,13 +9,30 @@ from typing import Any
 import torch
 
 from .data.batches import fixed_batches
+from .data.records import RecordSource
 from .data.report import SkipReport
 from .data.sources import PairSource, read_pairs
 from .data.stream import Corpus, collate, encode
+from .errors import UsageError
 from .learn import measure
 from .learn.losses import token_loss
 from .model import Model
+from .recipe import TRANSLATE, Recipe
 from .text import AnyTokenizer
+
+
+def recipe_of(model: Model) -> Recipe | None:
+    """The recipe of the run that a model was loaded from; None where it comes from elsewhere."""
+    path = None if model.folder is None else model.folder.parent / "config.toml"
+    return Recipe.read(path) if path is not None and path.is_file() else None
+
+
+def like(source: RecordSource, data: str | Path | PairSource | RecordSource) -> RecordSource:
+    """A file of the same columns as another."""
+    if isinstance(data, RecordSource):
+        return data
+    path = data.path if isinstance(data, PairSource) else str(data)
+    return replace(source, path=path, part=(0.0, 1.0), where={})
 
 
 @torch.inference_mode()
@@ -32,7 +49,7 @@ def corpus_nll(net: Any, corpus: Corpus, tokenizer: AnyTokenizer) -> tuple[float
 
 def evaluate(
     model: Model,
-    data: str | Path | PairSource,
+    data: str | Path | PairSource | RecordSource,
     metrics: Sequence[str] = ("bleu", "chrf", "ter"),
     *,
     beam: int | None = None,
@@ -44,7 +61,16 @@ def evaluate(
 ) -> dict[str, Any]:
     """Translate a test file and score it: sacreBLEU with signatures, perplexity, quality by source length.
 
-    Raises DataError for a file without usable pairs, MissingError for one that is not there."""
+    A model that was trained for another objective is measured by that: {"examples", "skipped", "scores"}; the file then has
+    the columns of its training data.  Raises DataError for a file without usable records, MissingError for one that is
+    not there."""
+    recipe = recipe_of(model)
+    if recipe is not None and recipe.objective_kind != TRANSLATE:
+        from .jobs.texts import measure_file
+
+        return measure_file(recipe, model, like(recipe.data.train, data))
+    if isinstance(data, RecordSource):
+        raise UsageError("translations are scored on pairs", fix="give a PairSource or a path")
     if not isinstance(data, PairSource):
         data = PairSource(path=str(data), source=source, target=target)
     report = SkipReport()

@@ -215,13 +215,34 @@ def show_run(run: "Run") -> None:
 def next_commands(folder: Path, text: str, test: str = "test.tsv") -> None:
     """What a person would type now, ready to paste."""
     where, text = shlex.quote(here(str(folder))), shlex.quote(text)
+    verb = NEXT.get(_objective(folder), "translate")
+    looked = [f"qkv look --model {where} {text} -o attention.html"] if verb == "translate" else []
     result("\n" + bold(t("next", "다음")))
-    for command in (
-        f"qkv translate --model {where} {text}",
-        f"qkv look --model {where} {text} -o attention.html",
-        f"qkv eval {where} {test}",
-    ):
+    for command in (f"qkv {verb} --model {where} {text}", *looked, f"qkv eval {where} {test}"):
         result(f"  {command}")
+
+
+# what a model is for, by the objective of its run
+NEXT = {
+    "lm": "generate",
+    "windows": "generate",
+    "chat": "chat",
+    "mlm": "fill",
+    "nsp": "fill",
+    "classify": "classify",
+    "regress": "classify",
+    "tag": "tag",
+    "answer": "answer",
+    "contrast": "embed",
+}
+
+
+def _objective(folder: Path) -> str:
+    from ..config import read_toml
+
+    path = folder / "config.toml"
+    kind = read_toml(path).get("objective", {}).get("kind") if path.is_file() else None
+    return str(kind)
 
 
 def sample_text(folder: Path) -> str:

@@ -175,7 +175,7 @@ def evaluate(args: Args) -> None:
         source_path=args.file if two else "",
         target_path=args.reference or "",
     )
-    say(t(f"translating {args.file} …", f"{args.file} 번역하는 중 …"))
+    say(t(f"reading {args.file} …", f"{args.file} 읽는 중 …"))
     found = score(
         model,
         pairs,
@@ -187,7 +187,18 @@ def evaluate(args: Args) -> None:
     )
     if args.plot:
         draw_by_length(found, args.plot)
-    emit(found) if args.json else show_scores(found)
+    if args.json:
+        emit(found)
+    else:
+        show_scores(found) if "sentences" in found else show_measures(found)
+
+
+def show_measures(found: dict[str, Any]) -> None:
+    """What an objective other than translation is measured by."""
+    for line in table([(name, f"{value:.4f}") for name, value in found["scores"].items()], (1,)):
+        result(line)
+    n, skipped = found["examples"], sum(found["skipped"].values())
+    result(t(f"{n:,} examples, {skipped:,} lines skipped", f"{n:,}개, {skipped:,}줄 건너뜀"))
 
 
 def draw_by_length(found: dict[str, Any], path: str) -> None:
@@ -195,7 +206,7 @@ def draw_by_length(found: dict[str, Any], path: str) -> None:
     from ..look.plots import length_png
     from ..weights import store
 
-    bins = found["by_length"]
+    bins = found.get("by_length")
     if not bins:
         raise DataError("too few sentences to draw quality by length", fix="score more than 20")
     points = [((b["low"] + b["high"]) / 2, b["value"], b["lower"], b["upper"]) for b in bins]

@@ -13,7 +13,7 @@ from ..data.objectives.answer import Answers, spans_of
 from ..data.objectives.chat import ChatTemplate
 from ..data.objectives.feed import Task
 from ..data.objectives.tag import Tagged
-from ..data.records import Record, read_records
+from ..data.records import Record, RecordSource, read_records
 from ..data.report import SkipReport
 from ..errors import ConfigError
 from ..learn import measure, scores
@@ -142,6 +142,26 @@ class TextsJob:
             (name,) = means
             metrics["dev/perplexity"] = measure.perplexity(total[name], count[name])
         return metrics
+
+
+def measure_file(recipe: Recipe, model: Model, source: RecordSource) -> dict[str, Any]:
+    """What the objective measures, of a trained model on another file: {"examples", "skipped", "scores"}."""
+    kind, config, report = recipe.objective_kind, recipe.objective_config(), SkipReport()
+    if kind == "classify":  # the classes are the model's, whatever the file holds
+        config = replace(config, classes=model.config.labels)
+    elif kind == "tag":
+        kinds = dict.fromkeys(name[2:] for name in model.config.labels if name != "O")
+        config = replace(config, kinds=tuple(kinds))
+    specials = Specials.of(model.tokenizer)
+    records = read_records(source, report)
+    task = OBJECTIVES[kind].build(config, records, model.tokenizer, specials, report)
+    job = TextsJob(recipe, task, task, model.tokenizer, report, report, 0)
+    found = job.validation(model)(model.net, 0)
+    return {
+        "examples": len(task.lengths),
+        "skipped": report.to_dict()["skipped"],
+        "scores": {name.removeprefix("dev/"): value for name, value in found.items()},
+    }
 
 
 def with_specials(recipe: Recipe) -> TextConfig:
