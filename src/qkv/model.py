@@ -253,7 +253,7 @@ class Model:
     ) -> Any:
         """str -> Translation, list -> list; with nbest > 1 each answer is a list, best first.
 
-        The length penalty is the recipe's.  Tokens do not depend on what they are batched with; see docs/results.md for scores."""
+        The length penalty is the recipe's.  No bit of an answer depends on what it is batched with (float32 on a CPU, 1 or 2 threads)."""
         config = replace(self.decode, beam=max(beam, nbest), nbest=nbest)
         if max_new_tokens is not None:
             config = replace(config, max_new_tokens=max_new_tokens)
