@@ -21,6 +21,10 @@ from decode_fakes import (
 
 from qkv.decode.search import SearchConfig, length_penalty, search
 from qkv.errors import ConfigError, QkvError
+from qkv.look.record import record
+from qkv.models import build, configure
+from qkv.parts.attention import Attention
+from qkv.shapes import Batch
 
 
 def table(rng: torch.Generator, V: int, M: int = 97, kind: str = "plain") -> torch.Tensor:
@@ -195,6 +199,40 @@ def test_coverage_ranks_by_attention_and_equals_its_slow_twin():
     assert changed > 20
     with pytest.raises(ConfigError, match="coverage"):
         search(TableNet(table(generator, 8)), batch_of([[3]]), config)
+
+
+@pytest.mark.parametrize("family", ["transformer", "rnn"])
+def test_coverage_watches_the_last_cross_attention_of_our_nets(family):
+    """The penalties from the maps of a teacher-forced pass: float64, so 1e-9 of a sum of a few logarithms."""
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 2, "vocab_size": 12}
+    sizes |= {"n_heads": 2, "d_ff": 16} if family == "transformer" else {}
+    net = build(configure({"family": family, **sizes})).double().eval()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(3)  # sharper, so that answers differ in where they look
+    config, changed = SearchConfig(beam=4, nbest=4, max_new_tokens=5, coverage=2.0), 0
+    for ids in sources(random.Random(3), 12):
+        source = torch.tensor([[i % 9 + 3 for i in ids]])
+        batch = Batch(source, torch.ones_like(source, dtype=torch.bool))
+        (found,), ranked = search(net, batch, config), []
+        for h in found:
+            target = torch.tensor([[*h.ids, 2] if h.finished else list(h.ids)])
+            with torch.no_grad(), record(net) as maps:
+                net.logits(
+                    Batch(source, batch.keep, target, torch.ones_like(target, dtype=torch.bool))
+                )
+            cross = [m for name, m in maps.items() if name.endswith("cross")][-1]
+            seen = cross.mean(1)[0].sum(0)  # (1, H, T, S) -> (S)
+            penalty = 2.0 * float(seen.clamp(1e-9, 1.0).log().sum())
+            ranked.append(h.score / length_penalty(target.shape[1], 1.0) + penalty)
+        for group in (True, False):  # unfinished ones stand behind the finished
+            own = [r for r, h in zip(ranked, found, strict=True) if h.finished == group]
+            assert all(a >= b - 1e-9 for a, b in zip(own, own[1:], strict=False))
+        (without,) = search(net, batch, replace(config, coverage=0.0))
+        changed += [h.ids for h in found] != [h.ids for h in without]
+    assert changed > 3
+    assert all(m.probe is None for m in net.modules() if isinstance(m, Attention))
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,17 @@ penalty <= 0, whatever comes has at most
 and a source whose n-th best finished answer has that much is done: n-best lists are as without stopping."""
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..parts.attention import Attention
 from .answer import Hypothesis, rank_score
 from .reader import Words
 from .rows import Flags, Floats, Ints, Task, padded, top
@@ -53,26 +56,56 @@ class Candidates:
         return Candidates(value, logp, self.token[sources, :wide], self.parent[sources, :wide])
 
 
+Look = Callable[
+    [Any], Tensor
+]  # state -> (R, S): the attention of the step just taken over the source
+
+
+@contextmanager
+def watched(net: Any, beta: float) -> Iterator[Look | None]:
+    """Where the coverage penalty is on: the net's own `step_attention(state)`, or the mean over the heads of its last cross
+    attention, which is probed meanwhile.  Raises ConfigError where it has neither."""
+    if beta <= 0:
+        yield None
+        return
+    if hasattr(net, "step_attention"):
+        yield net.step_attention
+        return
+    modules = net.named_modules() if isinstance(net, nn.Module) else ()
+    cross = [m for name, m in modules if name.endswith("cross") and isinstance(m, Attention)]
+    if not cross:
+        raise ConfigError(
+            f"coverage {beta} needs a model that looks back at its source",
+            fix="coverage=0",
+            code="QKV-013",
+        )
+    last, before = cross[-1], cross[-1].probe
+    seen: list[Tensor] = []
+
+    def note(weights: Tensor) -> None:
+        seen[:] = [weights.mean(1)[:, -1]]  # (R, H, 1, S) -> (R, S)
+        if before is not None:
+            before(weights)
+
+    last.probe = note
+    try:
+        yield lambda state: seen[0]
+    finally:
+        last.probe = before
+
+
 class Cover:
     """The attention each source token has had from each row, where the coverage penalty is on (else nothing).
 
-    cp = beta * sum over source tokens of log min(attention so far, 1), Wu et al. 2016 eq. 14.  It asks the net
-    for `step_attention(state) -> (R, S)`, the attention of the step just taken.  ConfigError where it has none."""
+    cp = beta * sum over source tokens of log min(attention so far, 1), Wu et al. 2016 eq. 14."""
 
-    def __init__(self, task: Task) -> None:
-        self.task, self.beta = task, task.config.coverage
+    def __init__(self, task: Task, look: Look | None) -> None:
+        self.task, self.beta, self.look = task, task.config.coverage, look
         self.sum: Tensor | None = None
-        if self.beta > 0 and not hasattr(task.net, "step_attention"):
-            raise ConfigError(
-                f"coverage {self.beta} needs a model that tells its attention at each step",
-                fix="coverage=0",
-                code="QKV-013",
-            )
 
     def add(self, state: Any, rows: int) -> None:
-        if self.beta > 0:
-            net: Any = self.task.net
-            seen = net.step_attention(state)[:rows].double()
+        if self.look is not None:
+            seen = self.look(state)[:rows].double()
             self.sum = seen if self.sum is None else self.sum + seen
 
     def follow(self, parents: Tensor) -> None:
@@ -162,8 +195,12 @@ def beam_search(task: Task) -> list[list[Hypothesis]]:
     """The n best hypotheses of every source, best first by log P / lp + cp (Wu et al. 2016 eq. 14).
 
     Fewer than n where fewer are possible, never none."""
+    with watched(task.net, task.config.coverage) as look:
+        return _search(task, Cover(task, look))
+
+
+def _search(task: Task, cover: Cover) -> list[list[Hypothesis]]:
     B, beam = len(task.batch), task.config.beam
-    cover = Cover(task)
     ledger = Ledger(task, cover, np.zeros(B, np.int64), np.full(B, -np.inf), [[] for _ in range(B)])
     source, score = np.arange(B), np.zeros((B, 1))  # n sources with K rows each; score (n, K)
     fed, state = task.begin(source)
