@@ -90,7 +90,7 @@ def test_the_examples_of_the_help_parse(verb):
     import shlex
 
     for example in verb.examples:
-        words = shlex.split(example.split(">")[0].split("|")[0])
+        words = shlex.split(example.split(" > ")[0].split(" | ")[0])
         assert words[:2] == ["qkv", verb.name]
         parse(verb, words[2:])
 

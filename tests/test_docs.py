@@ -70,7 +70,7 @@ def commands(page: Path) -> list[str]:
 def test_every_command_of_a_page_exists(page):
     makes = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
     for command in commands(page):
-        words = shlex.split(re.split(r"[<>]", command.split("|")[-1])[0])
+        words = shlex.split(re.split(r" [<>][ &]", command.split(" | ")[-1])[0])
         if words[0] == "qkv":
             verb, rest = split(words[1:])
             assert verb is None or parse(verb, rest)
