@@ -33,6 +33,11 @@ def test_training_speed_of_ours(tmp_path):
     assert all(speed > 0 for speed in found["median"].values())
 
 
+def test_speed_of_gpt_on_characters(tmp_path):
+    found = run("nano.py", tmp_path / "n.json", "--threads=1")
+    assert found["fastest_peer"] == "plain-fp32" and found["median"]["ours-fp32"] > 0
+
+
 def test_invariance_counts_nothing_on_random_models(tmp_path):
     found = run("invariance.py", tmp_path / "i.json", "--threads=1", "--n=6")
     assert len(found["results"]) == 4

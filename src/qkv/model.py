@@ -161,6 +161,8 @@ class Model:
 
     def _check_ids(self, name: str, x: Tensor, rows: int) -> None:
         V = self.config.vocab_size
+        if name == "target":  # Marian may have a vocabulary for each side
+            V = getattr(self.config, "target_vocab_size", None) or V
         if x.dim() != 2 or x.is_floating_point() or len(x) != rows:
             raise DataError(
                 f"{name} of shape {tuple(x.shape)}, {x.dtype}",

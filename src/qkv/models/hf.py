@@ -29,7 +29,7 @@ SILENT = frozenset(
     "top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size diversity_penalty "
     "encoder_no_repeat_ngram_size num_return_sequences output_scores return_dict_in_generate "
     "exponential_decay_length_penalty begin_suppress_tokens remove_invalid_values "
-    "transformers_weights qkv".split()
+    "transformers_weights qkv author license created_date _commit_hash transformers.js_config".split()
 )
 MISSING: Any = object()
 
