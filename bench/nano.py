@@ -1,7 +1,7 @@
 """GPT on tiny Shakespeare by characters: our loop beside a plain one, side by side; and the whole run with its validation loss.
 
     python bench/nano.py [--threads 2] [--samples 5] [--steps 20] [--out nano.json]        tokens per second of a training step
-    qkv train shakespeare.toml                                                             the loss (qkv init shakespeare)
+    python bench/nano.py --whole [--threads 2]         all 2,000 iterations, start-up and evaluations included: seconds and losses
 
 4 layers, 4 heads, C 128, context 64, batch 12, no dropout, 65 characters: nanoGPT's setting for a CPU.  The peer is written here
 the way its loop is: one product for q, k and v, torch's causal attention, tied output, random windows stacked one by one,
@@ -79,6 +79,11 @@ def ours(how: list[str]) -> Step:
 
 
 def plain(how: list[str]) -> Step:
+    step, _, data = plain_parts(how)
+    return lambda: step(data, 1e-3)
+
+
+def plain_parts(how: list[str]) -> tuple[Callable[[Any, float], float], Any, Any]:
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -119,12 +124,22 @@ def plain(how: list[str]) -> Step:
     data = torch.tensor([number[c] for c in text()])
     net = Net()
     call = torch.compile(net) if "compile" in how else net
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, betas=(0.9, 0.99), fused=True)
+    for name, p in net.named_parameters():
+        if p.dim() > 1:
+            small = name.endswith(("out.weight", "down.weight"))
+            nn.init.normal_(p, std=0.02 / (2 * N) ** 0.5 if small else 0.02)
+    groups = [
+        {"params": [p for p in net.parameters() if p.dim() > 1], "weight_decay": 0.1},
+        {"params": [p for p in net.parameters() if p.dim() == 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), fused=True)
 
-    def step() -> float:
-        starts = torch.randint(len(data) - T, (B,)).tolist()
-        x = torch.stack([data[i : i + T] for i in starts])
-        y = torch.stack([data[i + 1 : i + 1 + T] for i in starts])
+    def step(part: Any, lr: float) -> float:
+        starts = torch.randint(len(part) - T, (B,)).tolist()
+        x = torch.stack([part[i : i + T] for i in starts])
+        y = torch.stack([part[i + 1 : i + 1 + T] for i in starts])
+        for group in optimizer.param_groups:
+            group["lr"] = lr
         loss = call(x, y)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -132,7 +147,61 @@ def plain(how: list[str]) -> Step:
         optimizer.step()
         return float(loss.detach())
 
-    return step
+    return step, net, data
+
+
+def whole_plain(threads: int) -> None:
+    """2,000 iterations with the evaluations of nanoGPT's CPU example: every 250, 20 batches of each half."""
+    import math
+
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(1337)
+    step, net, data = plain_parts([])
+    cut = int(0.9 * len(data))
+
+    def loss(part: Any) -> float:
+        starts = torch.randint(len(part) - T, (B,)).tolist()
+        x = torch.stack([part[i : i + T] for i in starts])
+        y = torch.stack([part[i + 1 : i + 1 + T] for i in starts])
+        with torch.no_grad():
+            return float(net(x, y))
+
+    for k in range(2001):
+        if k % 250 == 0:
+            halves = [sum(loss(part) for _ in range(20)) / 20 for part in (data[:cut], data[cut:])]
+            print(k, "train, val:", *(f"{x:.4f}" for x in halves), flush=True)
+        rate = k / 100 if k < 100 else 0.1 + 0.45 * (1 + math.cos(math.pi * (k - 100) / 1900))
+        step(data[:cut], 1e-3 * rate)
+    with torch.no_grad():
+        rows = data[cut:][: (len(data) - cut - 1) // T * T + 1]
+        x, y = rows[:-1].view(-1, T), rows[1:].view(-1, T)
+        n = len(x) // B * B
+        every = [float(net(x[i : i + B], y[i : i + B])) for i in range(0, n, B)]
+    print(f"val, all windows: {sum(every) / len(every):.4f}", flush=True)
+
+
+def whole(args: argparse.Namespace) -> None:
+    """Both from process start to process end."""
+    import subprocess
+    import sys
+    import tempfile
+
+    root = Path(os.environ.get("QKV_SHARED", Path(__file__).parents[2] / "shared"))
+    file = root / "data" / "lm-tinyshakespeare" / "input.txt.gz"
+    env = os.environ | {"OMP_NUM_THREADS": str(args.threads)}
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = Path(__file__).parents[1] / "src" / "qkv" / "recipes" / "shakespeare.toml"
+        paths = [f"data.{half}.path={file}" for half in ("train", "dev")]
+        commands = {
+            "ours": [sys.executable, "-m", "qkv", "train", str(recipe), *paths, "--root", folder],
+            "plain": [sys.executable, __file__, "--whole-plain", f"--threads={args.threads}"],
+        }
+        for name, command in commands.items():
+            began = time.perf_counter()
+            subprocess.run(command, env=env, check=True)
+            print(f"{name}: {time.perf_counter() - began:.1f} s", flush=True)
 
 
 def work(args: argparse.Namespace) -> None:
@@ -165,12 +234,18 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=5)
     parser.add_argument("--tiny", action="store_true", help="a smoke test of this script")
     parser.add_argument("--out", help="a JSON file with every sample")
+    parser.add_argument("--whole", action="store_true", help="whole runs instead of steps")
+    parser.add_argument("--whole-plain", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.tiny:
         args.samples, args.steps, args.warmup, args.modes = 1, 1, 1, "ours-fp32,plain-fp32"
     if args.worker:
         return work(args)
+    if args.whole_plain:
+        return whole_plain(args.threads)
+    if args.whole:
+        return whole(args)
     options = [f"--{k}={getattr(args, k)}" for k in ("threads", "steps", "warmup")]
     names = args.modes.split(",")
     found = side.side_by_side(__file__, names, options, threads=args.threads, rounds=args.samples)

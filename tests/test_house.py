@@ -25,7 +25,7 @@ BASE = {"errors", "shapes", "config", "messages"}
 STORE = {f"weights.{m}" for m in ("store", "files", "manifest", "place", "disk")}
 COMMON_GROUND = BASE | STORE | {"weights", "__init__"}
 FREE = ("model", "generate", "checkpoints", "read", "readings", "recipe", "run", "jobs", "chat", "dry_run", "runs", "score", "doctor") + (
-    "cli", "serve", "rag", "__init__",
+    "cli", "serve", "rag", "__init__", "__main__",
 )  # fmt: skip  # may use anything
 # package -> what of qkv it may use, itself and the common ground aside (DESIGN section 2)
 MAY_USE: dict[str, tuple[str, ...]] = {

@@ -119,6 +119,17 @@ def test_a_window_of_one_long_text_needs_a_dev_part(tmp_path):
     assert run.to_dict()["best"]["dev/perplexity"] > 1
 
 
+def test_what_transformers_cannot_say_is_saved_in_our_own_form(tmp_path):
+    values = recipe("lm", tmp_path)
+    values["model"] |= {"bias": False}
+    model = qkv.train(values, root=tmp_path / "runs").best()
+    assert not model.config.bias and model.net.decoder.blocks[0].attn.q.bias is None
+    assert json.loads((model.folder / "config.json").read_text())["model_type"] == "qkv-gpt2"
+    values["model"]["bias"] = True
+    model = qkv.train(values, root=tmp_path / "runs").best()
+    assert json.loads((model.folder / "config.json").read_text())["model_type"] == "gpt2"
+
+
 def test_labels_are_learned_from_train_and_kept_with_the_model(tmp_path):
     values = recipe("classify", tmp_path)
     values["train"] |= {"steps": 60, "eval_every": 60, "save_every": 60, "metric": "dev/accuracy"}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .config import from_dict, to_dict
 from .data.objectives.chat import ChatTemplate
 from .decode.answer import SearchConfig
-from .errors import MissingError, StoreError, WeightsError, did_you_mean
+from .errors import MissingError, QkvError, StoreError, WeightsError, did_you_mean
 from .model import Model
 from .models import FAMILIES, build, configure, describe, family_of, hf
 from .models.interface import set_state, state_of
@@ -218,7 +218,7 @@ def told(config: SearchConfig, net: Any) -> dict[str, Any]:
 
 
 def files(model: Model, weights: Mapping[str, Tensor] | None = None, card: str = "") -> Files:
-    """The content of a model folder: as transformers has it where it knows the family, else our own."""
+    """The content of a model folder: as transformers has it where it knows such a model, else our own."""
     held = state_of(model.net) if weights is None else weights
     module = FAMILIES[family_of(model.config)]
     text = model.tokenizer.files() if model.has_tokenizer else {}
@@ -226,7 +226,7 @@ def files(model: Model, weights: Mapping[str, Tensor] | None = None, card: str =
     if model.template is not None:
         noted["chat"] = to_dict(model.template)
     common = {"README.md": (card or f"# {model!r}\n").encode()}
-    if hasattr(module, "HF"):
+    if hasattr(module, "HF") and told_whole(module, model.config):
         config = module.to_hf(model.config)
         config["qkv"] = {"format_version": FORMAT} | noted
         table = module.table(model.config)
@@ -242,6 +242,14 @@ def files(model: Model, weights: Mapping[str, Tensor] | None = None, card: str =
         "model": describe(model.config),
     } | noted
     return {CONFIG: _json(config), **weight_files(held), **common, **text}
+
+
+def told_whole(module: Any, config: Any) -> bool:
+    """Can a published configuration say all of ours?  A GPT-2 without biases, for one, is ours alone."""
+    try:
+        return bool(hf.configured(module, module.to_hf(config)) == config)
+    except QkvError:
+        return False
 
 
 def _json(value: Any) -> bytes:

@@ -46,8 +46,8 @@ class Gpt2Config:
     head: Literal["lm", "none"] = "lm"  # none: a bare GPT2Model, states only
     unscaled: bool = False  # scores are q·k, not q·k / √D
     scale_by_layer: bool = False  # layer i divides its scores by i + 1 (Mistral's kin of Stanford)
-    embed_dropout: float = 0.1
     dropout: float = 0.1
+    embed_dropout: float | None = None  # None: as dropout
     attn_dropout: float = 0.1
     bos_id: int | None = None
     eos_id: int | None = 2  # None: answers end at their limit only
@@ -56,6 +56,10 @@ class Gpt2Config:
 
     def __post_init__(self) -> None:
         self.stack()
+
+    @property
+    def first_dropout(self) -> float:
+        return self.dropout if self.embed_dropout is None else self.embed_dropout
 
     def stack(self) -> StackConfig:
         return StackConfig(
@@ -81,7 +85,7 @@ def build(config: Gpt2Config) -> LanguageModel:
         d_model=config.d_model,
         positions="learned",
         max_positions=config.max_positions,
-        dropout=config.embed_dropout,
+        dropout=config.first_dropout,
     )
     net = LanguageModel(embed, config.stack(), DecoderEnds.of(config))
     for i, block in enumerate(net.decoder.each if config.scale_by_layer else ()):
@@ -110,6 +114,7 @@ def from_hf(keys: Keys) -> Gpt2Config:
     keys.ignore("n_ctx", "summary_type", "summary_use_proj", "summary_activation")
     keys.ignore("summary_proj_to_labels", "summary_first_dropout")  # of a head not loaded here
     eos, more = eos_ids(keys, 50256)
+    dropout, embedded = keys.take("resid_pdrop", 0.1), keys.take("embd_pdrop", 0.1)
     return Gpt2Config(
         vocab_size=keys.take("vocab_size", 50257),
         d_model=keys.take("n_embd", 768),
@@ -123,8 +128,8 @@ def from_hf(keys: Keys) -> Gpt2Config:
         head=keys.architecture(heads, "GPT2LMHeadModel"),
         unscaled=not keys.take("scale_attn_weights", True),
         scale_by_layer=keys.take("scale_attn_by_inverse_layer_idx", False),
-        embed_dropout=keys.take("embd_pdrop", 0.1),
-        dropout=keys.take("resid_pdrop", 0.1),
+        embed_dropout=None if embedded == dropout else embedded,
+        dropout=dropout,
         attn_dropout=keys.take("attn_pdrop", 0.1),
         bos_id=keys.token("bos_token_id", 50256),
         eos_id=eos,
@@ -149,7 +154,7 @@ def to_hf(config: Gpt2Config) -> dict[str, Any]:
         "tie_word_embeddings": config.tie,
         "scale_attn_weights": not config.unscaled,
         "scale_attn_by_inverse_layer_idx": config.scale_by_layer,
-        "embd_pdrop": config.embed_dropout,
+        "embd_pdrop": config.first_dropout,
         "resid_pdrop": config.dropout,
         "attn_pdrop": config.attn_dropout,
         "bos_token_id": config.bos_id,

@@ -1,0 +1,6 @@
+"""`python -m qkv` is `qkv`."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())
