@@ -34,6 +34,7 @@ def generate(args: Args) -> None:
     live = sys.stdout.isatty() and not args.json and how["beam"] == 1
     while first is not None:
         prompts = [before + text for text in first]
+        tell_room(model, prompts, args.max_new_tokens)
         if live:
             for prompt in prompts:
                 flow(model.generate(prompt, stream=True, **how))
@@ -42,6 +43,21 @@ def generate(args: Args) -> None:
                 emit(answer) if args.json else result(shown(answer.text))
         sys.stdout.flush()
         first = next(chunks, None)
+
+
+def tell_room(model: "Model", prompts: list[str], wanted: int) -> None:
+    """An answer that the model's positions will cut short is told beforehand."""
+    most = getattr(model.net, "max_positions", None)
+    if most is None or not getattr(model.net, "prompted", False):
+        return
+    room = min(most - len(model.ids(prompt)) for prompt in prompts)
+    if 0 < room < wanted:
+        say(
+            t(
+                f"the model has {most} positions: {room} tokens are left for the answer",
+                f"이 모델의 위치는 {most}개라서 답은 {room}토큰까지입니다",
+            )
+        )
 
 
 def flow(pieces: Any) -> None:

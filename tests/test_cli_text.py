@@ -1,0 +1,111 @@
+"""The verbs of the text family on the command line, each on a tiny model trained here."""
+
+import json
+import os
+
+import pytest
+import torch
+from test_jobs import examples, recipe
+
+import qkv
+from qkv import cli
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a run of each kind: a language model, masked words, classes, tags, answers, neighbours, chat."""
+    folder = tmp_path_factory.mktemp("verbs")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for kind in ("lm", "mlm", "classify", "tag", "answer", "contrast", "chat"):
+        qkv.train(recipe(kind, folder), root=folder / "runs")
+    torch.set_num_threads(threads)
+    return folder
+
+
+@pytest.fixture
+def run(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("QKV_LANG", "en")
+
+    def call(*words, code=0):
+        assert cli.main(list(words)) == code
+        return capsys.readouterr()
+
+    return call
+
+
+def lines(text):
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+def test_generate_continues_and_tells_when_the_positions_end(run):
+    said = run("generate", "--model", "runs/lm-1", "Mina likes", "--max-new-tokens", "5")
+    assert said.out.endswith("\n") and "positions" not in said.err
+    (found,) = lines(run("generate", "--model", "runs/lm-1", "Mina likes", "--json").out)
+    assert found["prompt"] == "Mina likes" and len(found["ids"]) <= 62
+    assert "64 positions" in run("generate", "--model", "runs/lm-1", "Mina likes").err
+    a, b = (
+        run("generate", "--model", "runs/lm-1", "Jun", "--temperature", "1", "--seed", s).out
+        for s in ("1", "1")
+    )
+    assert a == b
+
+
+def test_examples_stand_before_every_prompt(run, home):
+    (home / "shots.txt").write_text("Mina likes Seoul .\nJun hates Busan .\n", "utf-8")
+    words = ["generate", "--model", "runs/lm-1", "Sora", "--examples", "shots.txt", "--json"]
+    (found,) = lines(run(*words, "--max-new-tokens", "2").out)
+    assert found["prompt"] == "Mina likes Seoul .\nJun hates Busan .\nSora"
+
+
+def test_fill_classify_tag_answer_and_embed_print_one_line_a_text(run):
+    text = "Mina likes <mask> ."
+    assert run("fill", "--model", "runs/mlm-1", text).out.count("\n") == 1
+    rows = run("fill", "--model", "runs/mlm-1", text, "--n", "3").out.strip().split("\n")
+    assert [row.split("\t")[0] for row in rows] == ["1"] * 3
+    out = run("classify", "--model", "runs/classify-1", "Mina likes Seoul .", "", "Jun .").out
+    first, empty, last = out.split("\n")[:3]
+    assert first.split("\t")[0] in ("good", "bad") and 0 <= float(first.split("\t")[1]) <= 1
+    assert empty == "" and last
+    assert "Mina" in run("tag", "--model", "runs/tag-1", "Mina likes Seoul .").out
+    words = ["answer", "--model", "runs/answer-1", "Who?", "--context", "Mina likes Seoul ."]
+    (found,) = lines(run(*words, "--json").out)
+    assert found["text"] in "Mina likes Seoul ." and 0 <= found["no_answer"] <= 1
+    (vector,) = lines(
+        run("embed", "--model", "runs/contrast-1", "Mina", "--normalize", "--json").out
+    )
+    assert sum(x * x for x in vector["vector"]) == pytest.approx(1, abs=1e-5)  # float32
+
+
+def test_chat_takes_turns_from_the_command_line(run):
+    said = run(
+        "chat", "--model", "runs/chat-1", "Hi .", "Jun likes Jeju .", "--max-new-tokens", "4"
+    )
+    assert said.out.count("\n") == 2
+
+
+def test_eval_measures_what_the_run_was_trained_for(run, home):
+    rows = "".join(json.dumps(r) + "\n" for r in examples("classify", 20))
+    (home / "mood.jsonl").write_text(rows, "utf-8")
+    (found,) = lines(run("eval", "runs/classify-1", "mood.jsonl", "--json").out)
+    assert found["examples"] == 20 and 0 <= found["scores"]["accuracy"] <= 100
+    assert "accuracy" in run("eval", "runs/classify-1", "mood.jsonl").out
+
+
+@pytest.mark.parametrize(
+    "words, code, exit_code",
+    [
+        (["classify", "--model", "runs/lm-1", "x"], "QKV-001", 2),
+        (["generate", "--model", "runs/classify-1", "x"], "QKV-013", 2),
+        (["answer", "--model", "runs/answer-1", "Who?"], "QKV-001", 2),
+        (["fill", "--model", "runs/mlm-1", "no gap"], "QKV-033", 1),
+        (["generate", "--model", "runs/lm-1", "x", "--temperature", "hot"], "QKV-001", 2),
+        (["generate", "--model", "runs/lm-1", "Mina " * 90], "QKV-037", 1),
+    ],
+)
+def test_a_verb_that_does_not_fit_its_model_says_so_in_one_line(run, words, code, exit_code):
+    said = run(*words, code=exit_code)
+    assert said.out == "" and "Traceback" not in said.err
+    last = said.err.strip().split(os.linesep)[-1]
+    assert last.startswith(f"error[{code}]"), last
