@@ -5,10 +5,10 @@ import os
 
 import pytest
 import torch
-from test_jobs import examples, recipe
 
 import qkv
 from qkv import cli
+from test_jobs import examples, recipe
 
 
 @pytest.fixture(scope="module")
