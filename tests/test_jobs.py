@@ -10,6 +10,8 @@ import qkv
 from qkv.errors import ConfigError, DataError, WeightsError
 from qkv.learn import scores
 from qkv.learn.loop import Note
+from qkv.models import FAMILIES, hf
+from qkv.models.interface import state_of
 from qkv.recipe import MEASURES, Recipe
 
 NAMES, PLACES = ("Mina", "Jun", "Sora", "Tae"), ("Seoul", "Busan", "Jeju", "Daegu")
@@ -93,7 +95,12 @@ def test_every_objective_goes_from_a_file_to_a_model_folder(kind, tmp_path):
     again = tmp_path / "again"
     model.save(again)
     loaded = qkv.load(again, device="cpu")
-    assert type(loaded.config) is type(model.config) and loaded.config == model.config
+    assert type(loaded.config) is type(model.config)
+    assert hf.theirs(FAMILIES[model.family], model.config, state_of(model.net)).keys() == {
+        *hf.theirs(FAMILIES[model.family], loaded.config, state_of(loaded.net))
+    }
+    told = json.loads((again / "config.json").read_text())
+    assert told["model_type"] == model.family  # what transformers has is saved as it has it
     ids = torch.tensor([[5, 6, 7]])
     target = ids if kind in ("spans", "infill") else None
     if kind != "contrast":  # it has no head

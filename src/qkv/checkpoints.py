@@ -6,6 +6,7 @@ published   config.json with a model_type, tensors under its publisher's names: 
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -226,11 +227,10 @@ def files(model: Model, weights: Mapping[str, Tensor] | None = None, card: str =
     if model.template is not None:
         noted["chat"] = to_dict(model.template)
     common = {"README.md": (card or f"# {model!r}\n").encode()}
-    if hasattr(module, "HF") and told_whole(module, model.config):
+    if hasattr(module, "HF") and (theirs := published(module, model.config, held)) is not None:
         config = module.to_hf(model.config)
         config["qkv"] = {"format_version": FORMAT} | noted
-        table = module.table(model.config)
-        made = weight_files(hf.theirs(module, model.config, held), tied=table.tied)
+        made = weight_files(theirs, tied=module.table(model.config).tied)
         if model.has_tokenizer:
             text = hf_files(model.tokenizer, getattr(model.net, "max_positions", None))
         if hasattr(model.net, "start"):
@@ -244,12 +244,17 @@ def files(model: Model, weights: Mapping[str, Tensor] | None = None, card: str =
     return {CONFIG: _json(config), **weight_files(held), **common, **text}
 
 
-def told_whole(module: Any, config: Any) -> bool:
-    """Can a published configuration say all of ours?  A GPT-2 without biases, for one, is ours alone."""
+def published(module: Any, config: Any, held: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """The tensors under their names; None where a published configuration cannot say all of ours: a GPT-2 without biases,
+    for one, is ours alone.  What is None in ours was derived, and may be written out in theirs."""
     try:
-        return bool(hf.configured(module, module.to_hf(config)) == config)
-    except QkvError:
-        return False
+        theirs = hf.theirs(module, config, held)
+        again = hf.fitted(module, hf.configured(module, module.to_hf(config)), theirs)
+    except (QkvError, KeyError):
+        return None
+    said = {f.name: getattr(config, f.name) for f in fields(config)}
+    same = all(v is None or getattr(again, name) == v for name, v in said.items())
+    return theirs if same else None
 
 
 def _json(value: Any) -> bytes:
