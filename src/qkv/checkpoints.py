@@ -8,13 +8,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from .config import from_dict, to_dict
-from .data.objectives.chat import ChatTemplate
 from .decode.answer import SearchConfig
 from .errors import MissingError, QkvError, StoreError, WeightsError, did_you_mean
 from .model import Model
@@ -29,6 +28,9 @@ from .weights.files import File, account
 from .weights.folder import files as weight_files
 from .weights.folder import tensors
 from .weights.strict import CONFIG, GENERATION, generation, read_config, read_json
+
+if TYPE_CHECKING:  # loading a translator needs none of the objectives
+    from .data.objectives.chat import ChatTemplate
 
 FORMAT = 1
 Files = dict[str, bytes | File]
@@ -145,9 +147,12 @@ def _published(folder: Path) -> Model:
     return Model(net, tokenizer, config, _decode(values, folder, net), folder, template)
 
 
-def _template(values: Mapping[str, Any], place: object) -> ChatTemplate | None:
-    found = values.get("chat")
-    return None if found is None else from_dict(ChatTemplate, found, place=place, at="chat.")
+def _template(values: Mapping[str, Any], place: object) -> "ChatTemplate | None":
+    if values.get("chat") is None:
+        return None
+    from .data.objectives.chat import ChatTemplate
+
+    return from_dict(ChatTemplate, values["chat"], place=place, at="chat.")
 
 
 def _tokenizer(folder: Path) -> AnyTokenizer | None:

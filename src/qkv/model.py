@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-from .data.objectives.chat import ChatTemplate
 from .decode.answer import Hypothesis, SearchConfig
 from .decode.engine import Engine
 from .decode.reader import Reader
@@ -18,6 +17,9 @@ from .models.seq2seq import Translator
 from .shapes import Batch, pad
 from .text import AnyTokenizer, Tokenizer
 from .weights import store
+
+if TYPE_CHECKING:  # a translation needs none of the objectives
+    from .data.objectives.chat import ChatTemplate
 
 MULTIPLE = 16  # sources are right-padded to this: law 2
 
@@ -77,7 +79,7 @@ class Model:
         config: Any,
         decode: SearchConfig | None = None,
         folder: Path | None = None,
-        template: ChatTemplate | None = None,
+        template: "ChatTemplate | None" = None,
     ) -> None:
         self.net, self._tokenizer, self.config = net.eval(), tokenizer, config
         self.decode, self.folder = decode or SearchConfig(), folder

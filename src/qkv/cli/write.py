@@ -47,8 +47,10 @@ def generate(args: Args) -> None:
 
 def tell_room(model: "Model", prompts: list[str], wanted: int) -> None:
     """An answer that the model's positions will cut short is told beforehand."""
+    from ..decode.rows import prompted
+
     most = getattr(model.net, "max_positions", None)
-    if most is None or not getattr(model.net, "prompted", False):
+    if most is None or not prompted(model.net):
         return
     room = min(most - len(model.ids(prompt)) for prompt in prompts)
     if 0 < room < wanted:

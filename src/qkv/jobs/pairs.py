@@ -1,9 +1,9 @@
 """Translation: pairs of texts, scored by BLEU and chrF."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,6 +21,8 @@ from ..score import corpus_nll
 from ..text import AnyTokenizer
 from ..text import train as train_tokenizer
 from .settings import special_ids
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -44,9 +46,7 @@ class PairsJob:
             raise TypeError("translation reads pairs")
         pairs = list(read_pairs(source, report))
         if recipe.data.dev is None:
-            dev = [p for p in pairs if held_out(p.source, recipe.data.holdout)]
-            pairs = [p for p in pairs if not held_out(p.source, recipe.data.holdout)]
-            too_few(len(dev), len(pairs), recipe)
+            pairs, dev = parted(pairs, lambda p: p.source, recipe)
         else:
             dev = list(read_pairs(recipe.data.dev, dev_report))
         if tokenizer is None:
@@ -122,12 +122,16 @@ def held_out(text: str, share: float) -> bool:
     return int.from_bytes(digest) < share * 2**64
 
 
-def too_few(dev: int, train: int, recipe: Recipe) -> None:
-    """Raises DataError QKV-032 where a side of the split is empty."""
-    if not dev or not train:
+def parted(found: list[T], text: Callable[[T], str], recipe: Recipe) -> tuple[list[T], list[T]]:
+    """(train, dev) by `held_out`.  Raises DataError QKV-032 where a side of the split is empty."""
+    sides: tuple[list[T], list[T]] = [], []
+    for x in found:
+        sides[held_out(text(x), recipe.data.holdout)].append(x)
+    if not all(sides):
         raise DataError(
-            f"{train + dev} examples are too few to hold {recipe.data.holdout:.0%} apart",
+            f"{len(found)} examples are too few to hold {recipe.data.holdout:.0%} apart",
             place=getattr(recipe.data.train, "path", ""),
             fix="give [data.dev], or a larger data.holdout",
             code="QKV-032",
         )
+    return sides

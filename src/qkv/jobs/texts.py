@@ -25,7 +25,7 @@ from ..recipe import Recipe
 from ..shapes import Batch
 from ..text import AnyTokenizer, TextConfig
 from ..text import train as train_tokenizer
-from .pairs import held_out, too_few
+from .pairs import parted
 from .settings import special_ids
 
 BUDGET = 8192  # tokens of a batch when measuring
@@ -67,9 +67,7 @@ class TextsJob:
         report, dev_report = SkipReport(), SkipReport()
         records = list(read_records(recipe.data.train, report))
         if recipe.data.dev is None:
-            dev = [r for r in records if held_out(_key(r), recipe.data.holdout)]
-            records = [r for r in records if not held_out(_key(r), recipe.data.holdout)]
-            too_few(len(dev), len(records), recipe)
+            records, dev = parted(records, _key, recipe)
         else:
             dev = list(read_records(recipe.data.dev, dev_report))
         if tokenizer is None:

@@ -12,9 +12,8 @@ from ..parts.embed import EmbedConfig
 from ..parts.heads import Pooler
 from ..parts.positions import sinusoid
 from ..weights.table import Op, Table
-from .decoder import whole
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
-from .hf import Keys
+from .hf import Keys, whole
 
 SIZES = {  # Turc et al. 2019, table 1; base and large: Devlin et al. 2019, section 3
     "tiny": dict(n_layers=2, d_model=128, n_heads=2),

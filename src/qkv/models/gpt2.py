@@ -8,8 +8,8 @@ from torch import nn
 from ..parts.block import Activation, StackConfig
 from ..parts.embed import EmbedConfig
 from ..weights.table import Op, Table, split, transpose
-from .decoder import DecoderEnds, LanguageModel, eos_ids, their_eos, whole
-from .hf import Keys
+from .decoder import DecoderEnds, LanguageModel
+from .hf import Keys, eos_ids, their_eos, whole
 
 SIZES = {
     "nano": dict(n_layers=4, d_model=128, n_heads=4, max_positions=64),

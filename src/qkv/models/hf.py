@@ -143,6 +143,33 @@ class Keys:
                 )
 
 
+def whole(keys: Keys, name: str, default: int | None = None) -> int | None:
+    """A whole number that may be null, which is not the same as absent.  Raises ConfigError QKV-011."""
+    if name in keys.values and keys.values[name] is None:
+        keys.ignore(name)
+        return None
+    value: int | None = keys.take(name, default)
+    if value is not None and type(value) is not int:
+        seen = f"{name} must be int or null (got {value!r})"
+        raise ConfigError(seen, place=keys.place, fix="correct config.json", code="QKV-011")
+    return value
+
+
+def eos_ids(keys: Keys, default: int | None) -> tuple[int | None, tuple[int, ...]]:
+    """Their eos_token_id -> (the first, the others): generation may end at any of a list."""
+    value = keys.values.get("eos_token_id", default)
+    ids = value if isinstance(value, list) else [value]
+    if any(i is not None and type(i) is not int for i in ids):
+        seen = f"eos_token_id must be an id or a list of ids (got {str(value)[:60]})"
+        raise ConfigError(seen, place=keys.place, fix="correct config.json", code="QKV-011")
+    return (ids[0], tuple(ids[1:])) if ids else (None, ())
+
+
+def their_eos(config: Any) -> int | list[int] | None:
+    """The inverse of `eos_ids`."""
+    return [config.eos_id, *config.more_eos] if config.more_eos else config.eos_id
+
+
 class Family(Protocol):
     HF: tuple[str, ...]
     PREFIX: str

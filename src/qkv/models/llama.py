@@ -10,9 +10,9 @@ from ..parts.block import Activation, StackConfig
 from ..parts.embed import EmbedConfig
 from ..parts.positions import Rotary
 from ..weights.table import Table
-from .decoder import DecoderEnds, LanguageModel, eos_ids, their_eos, whole
+from .decoder import DecoderEnds, LanguageModel
 from .gpt2 import THEIRS, begin
-from .hf import Keys
+from .hf import Keys, eos_ids, their_eos, whole
 
 SIZES = {
     "nano": dict(n_layers=4, d_model=128, n_heads=4, n_kv_heads=2, max_positions=256),
