@@ -24,8 +24,8 @@ STEPS = {
             "d_model": 256,
             "dropout": 0.3,
         },
-        "optim": {"lr": 2e-3, "warmup": 150, "schedule": "cosine", "clip": 1.0},
-        "train": {"steps": 1250},
+        "optim": {"lr": 2e-3, "warmup": 300, "schedule": "cosine", "clip": 1.0},
+        "train": {"steps": 2500},
     },
     "attention": {
         "model": {
@@ -36,8 +36,8 @@ STEPS = {
             "d_model": 256,
             "dropout": 0.3,
         },
-        "optim": {"lr": 2e-3, "warmup": 150, "schedule": "cosine", "clip": 1.0},
-        "train": {"steps": 1250},
+        "optim": {"lr": 2e-3, "warmup": 300, "schedule": "cosine", "clip": 1.0},
+        "train": {"steps": 2500},
     },
     "transformer": {
         "model": {
@@ -50,7 +50,7 @@ STEPS = {
             "dropout": 0.2,
         },
         "optim": {"lr": 1e-3, "warmup": 300, "schedule": "cosine", "clip": 1.0},
-        "train": {"steps": 1250},
+        "train": {"steps": 2500},
     },
 }
 
@@ -62,7 +62,7 @@ def pairs(data: str, split: str) -> dict[str, str]:
 
 def recipe(name: str, data: str) -> dict:
     own = STEPS[name]
-    common = {"batch_tokens": 4096, "smoothing": 0.1, "eval_every": 250, "save_every": 250}
+    common = {"batch_tokens": 2048, "smoothing": 0.1, "eval_every": 500, "save_every": 500}
     return {
         "name": f"ladder-{name}",
         "data": {"train": pairs(data, "train"), "dev": pairs(data, "val"), "max_tokens": 128},

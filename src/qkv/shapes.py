@@ -18,6 +18,8 @@ Heads = Annotated[Tensor, "B H T D"]
 Bias = Annotated[Tensor, "1 H T S added to scores"]
 Maps = Annotated[Tensor, "B H T S rows sum to 1"]
 Logits = Annotated[Tensor, "B T V"]
+Pixels = Annotated[Tensor, "B channels height width"]
+Boxes = Annotated[Tensor, "B N 4: centre x, centre y, width, height in 0 … 1"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Batch:
     - of an encoder or decoder alone, (B, S), aligned with the source: the id to be predicted at each position, and
       target_keep says where that counts (a masked token, the next token of an answer, a word's first piece).
     `index` says which examples of the corpus these rows are.
+
+    A batch of pictures holds `pixels`, and a source of no tokens, (B, 0).
     """
 
     source: Tensor
@@ -39,7 +43,18 @@ class Batch:
     index: Tensor | None = None
     segment: Tensor | None = None  # (B, S) int64: which of two texts a token belongs to
     group: Tensor | None = None  # (B, S) int64: packed documents; tokens see their own group only
-    label: Tensor | None = None  # one answer per row: class (B), value (B) float, or span (B, 2)
+    # one answer per row: class (B), value (B) float, span (B, 2), or the class of each box (B, N), -1 where there is none
+    label: Tensor | None = None
+    marked: Tensor | None = None  # (B, S) bool: tokens that see, and are seen by, all of their row
+    pixels: Tensor | None = (
+        None  # (B, channels, height, width) float, as the model's processor makes them
+    )
+    pixel_keep: Tensor | None = (
+        None  # (B, height, width) bool, False where a smaller picture was padded
+    )
+    boxes: Tensor | None = (
+        None  # (B, N, 4) float: centre x and y, width, height, as parts of the picture
+    )
 
     def __len__(self) -> int:
         return self.source.shape[0]
