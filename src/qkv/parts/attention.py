@@ -104,9 +104,9 @@ class Attention(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.probe: Probe | None = None
 
-    def keys(self, memory: States) -> tuple[Heads, Heads]:
-        """(B, S, C) -> k and v, each (B, Hkv, S, D)."""
-        k = self.k(memory).unflatten(-1, (self.n_kv_heads, -1))
+    def keys(self, memory: States, place: States | None = None) -> tuple[Heads, Heads]:
+        """(B, S, C) -> k and v, each (B, Hkv, S, D).  `place` is added to what the keys are made of, not the values."""
+        k = self.k(memory if place is None else memory + place).unflatten(-1, (self.n_kv_heads, -1))
         v = self.v(memory).unflatten(-1, (self.n_kv_heads, -1)).transpose(1, 2)
         k = (self.k_norm(k) if self.normed else k).transpose(1, 2)
         return (unit(k) if self.kind == "cosine" else k), v

@@ -131,6 +131,7 @@ class Sight:
     bias: Bias | None = None
     turn: Turn | None = None  # where the family turns q and k
     memory: Allowed | None = None
+    place: States | None = None  # (1 or B, T, C) added to what q and k are made of, not to values
 
 
 Pair = tuple[Tensor, Tensor]
@@ -173,7 +174,7 @@ class Block(nn.Module):
     ) -> tuple[States, KV | None]:
         """x (B, T, C) -> x (B, T, C), and the cache that now holds it, where `past` is given."""
         h = self.enter(x, self.attn_norm)
-        q, (k, v) = self.attn.queries(h), self.attn.keys(h)
+        q, (k, v) = self.attn.queries(placed(h, sight)), self.attn.keys(h, sight.place)
         if sight.turn is not None:
             q, k = rotate(q, sight.turn), rotate(k, sight.turn)
         kv = None if past is None else past.kv.put(k, v, past.at, past.rows_at)
@@ -181,10 +182,15 @@ class Block(nn.Module):
         x = self.leave(x, self.attn(q, k, v, sight.own, bias=sight.bias), self.attn_norm)
         if cross is not None and sight.memory is not None:
             h = self.enter(x, self.cross_norm)
-            y = self.cross(self.cross.queries(h), *cross, sight.memory)
+            y = self.cross(self.cross.queries(placed(h, sight)), *cross, sight.memory)
             x = self.leave(x, y, self.cross_norm)
         h = self.enter(x, self.ff_norm)
         return self.leave(x, self.ff(h), self.ff_norm), kv
+
+
+def placed(h: States, sight: Sight) -> States:
+    """The states with their positions, where these are added in each layer (Carion et al. 2020, appendix A.3)."""
+    return h if sight.place is None else h + sight.place
 
 
 @dataclass(frozen=True)
@@ -229,7 +235,12 @@ class Stack(nn.Module):
             self.relative = BucketBias(relative, config.n_heads, causal=config.causal)
 
     def sights(
-        self, own: Allowed, positions: Tensor, memory: Allowed | None, like: Tensor
+        self,
+        own: Allowed,
+        positions: Tensor,
+        memory: Allowed | None,
+        like: Tensor,
+        place: States | None = None,
     ) -> list[Sight]:
         """What each layer's tokens may look at; layers with one pattern share one."""
         relative, n_keys, bias, turn = self.config.relative, own.keep.shape[1], None, None
@@ -239,7 +250,9 @@ class Stack(nn.Module):
             bias = self.relative(own.positions, n_keys)
         elif isinstance(relative, Rotary):
             turn = relative.turn(positions, self.config.attention(None).head_width, like.dtype)
-        made = {p: Sight(replace(own, pattern=p), bias, turn, memory) for p in set(self.patterns)}
+        made = {
+            p: Sight(replace(own, pattern=p), bias, turn, memory, place) for p in set(self.patterns)
+        }
         return [made[p] for p in self.patterns]
 
     def forward(
@@ -251,10 +264,12 @@ class Stack(nn.Module):
         memory_keep: Keep | None = None,
         positions: Tensor | None = None,
         group: Tensor | None = None,
+        place: States | None = None,
     ) -> States:
         """x (B, T, C), keep (B, T); memory (B, S, C) and its keep where the stack has cross attention.
 
-        positions (B, T) and group (B, T) where several documents share a row."""
+        positions (B, T) and group (B, T) where several documents share a row; place (B, T, C): positions that every layer
+        adds to what its queries and keys are made of."""
         x = x.masked_fill(~keep[..., None], 0.0)  # so that padding holds nothing that could spread
         x = (
             x.to(torch.get_autocast_dtype(x.device.type))
@@ -265,7 +280,8 @@ class Stack(nn.Module):
         if memory_keep is not None:
             seen = Allowed.of(Full(), memory_keep, x.shape[1])
         own = Allowed.of(Full(), keep, group=group)
-        sights = self.sights(own, own.positions if positions is None else positions, seen, x)
+        at = own.positions if positions is None else positions
+        sights = self.sights(own, at, seen, x, place)
         for block, sight in zip(self.each, sights, strict=True):
             cross = None if memory is None else block.cross.keys(memory)
             x, _ = block(x, sight, cross=cross)
