@@ -111,6 +111,31 @@ def test_the_same_command_goes_on_after_a_signal(tmp_path):
         assert left.keys() == want.keys()
 
 
+def test_a_finished_run_learns_on_when_its_steps_are_raised(tmp_path):
+    """As if it had been made for more steps from the start: this recipe's rate does not depend on where it ends."""
+    whole = qkv.train(recipe(), root=tmp_path / "whole")
+    short = qkv.train(recipe(), {"train.steps": 8}, root=tmp_path / "short")
+    assert Status.read(short.folder).state == "done"
+    longer = qkv.train(short.folder, {"train.steps": 9})
+    assert longer.folder == short.folder and Status.read(longer.folder).of == 9
+    got, want = content(longer.folder), content(whole.folder)
+    kept = ("config.toml", "resume/weights.safetensors", "resume/moments.safetensors")
+    assert [n for n in kept if got[n] != want[n]] == []
+    for change, seen in (({"optim.lr": 1.0}, "only train.steps"), ({"train.steps": 1}, "larger")):
+        with pytest.raises(ConfigError, match=seen):
+            qkv.train(short.folder, change)
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path):
+    """Its config.toml lacks the settings that came later; they count as their defaults."""
+    with pytest.raises(Preempted):
+        qkv.train(recipe(), root=tmp_path, listen=stop_at(4))
+    config = tmp_path / "tiny-1" / "config.toml"
+    lines = config.read_text("utf-8").split("\n")
+    config.write_text("\n".join(x for x in lines if not x.startswith("early_stopping")), "utf-8")
+    assert qkv.train(recipe(), root=tmp_path).folder.name == "tiny-1"
+
+
 class Dead(BaseException):
     pass
 

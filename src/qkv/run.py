@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .checkpoints import load
 from .config import read_json, to_toml
 from .data.sources import PairSource
 from .data.watch import check_unchanged, fingerprints
+from .errors import ConfigError, QkvError
 from .jobs import Job, prepare
 from .learn.checkpoint import RunFolder
 from .learn.loop import Event, Header, Listen, Note, Step, Trainer, Validate
@@ -63,13 +64,14 @@ def train(
 ) -> Run:
     """Train by a recipe; an unfinished run of the same recipe goes on where it stopped (unless `new`).
 
+    A run folder in place of a recipe goes on too, and `train.steps` may be raised: a finished run then learns more.
     Raises ConfigError, DataError, MissingError; BusyError while another process trains there; DivergedError;
     Preempted or Interrupted after saving when a signal asks to stop."""
-    made = Recipe.read(recipe, overrides).rooted(Path.cwd())
-    folder = unfinished(made, Path(root)) if not new else None
+    made, folder = asked(recipe, overrides, Path(root), new)
     folder = folder or store.fresh_folder(Path(root), made.name)
     with store.lock(folder), signals() as stop:
         try:
+            _keep_recipe(made, folder)
             _train(made, folder, listen, stop)
         except BaseException as e:
             state = "preempted" if getattr(e, "exit_code", 1) in (75, 130) else "failed"
@@ -80,16 +82,62 @@ def train(
     return Run(folder)
 
 
+def asked(
+    recipe: str | Path | Mapping[str, Any], overrides: Overrides, root: Path, new: bool
+) -> tuple[Recipe, Path | None]:
+    """What is to be trained, and the folder of the run that goes on; None: a new one."""
+    folder = None if isinstance(recipe, Mapping) else Path(recipe)
+    if folder is None or not (folder / "config.toml").is_file():
+        made = Recipe.read(recipe, overrides).rooted(Path.cwd())
+        return made, None if new else unfinished(made, root)
+    made = Recipe.read(folder / "config.toml", overrides).rooted(Path.cwd())
+    return made, None if new else longer(folder, made)
+
+
+def longer(folder: Path, recipe: Recipe) -> Path:
+    """The folder, where its run may go on by this recipe.  Raises ConfigError where more than `train.steps` was changed."""
+    own = Recipe.read(folder / "config.toml")
+    steps = recipe.train.steps
+    if recipe != replace(own, train=replace(own.train, steps=steps)):
+        raise ConfigError(
+            "a run goes on by its own recipe, only train.steps may grow",
+            place=folder,
+            fix="--new begins another run with these settings",
+            code="QKV-013",
+        )
+    if steps < own.train.steps:
+        raise ConfigError(
+            f"train.steps = {steps:,}, the run was made for {own.train.steps:,}",
+            place=folder,
+            fix="give a larger number, or --new",
+            code="QKV-013",
+        )
+    return folder
+
+
+def _keep_recipe(recipe: Recipe, folder: Path) -> None:
+    """A run that goes on for longer than it was made for says so in its config.toml."""
+    path, text = folder / "config.toml", to_toml(recipe.to_dict())
+    if path.is_file() and path.read_text("utf-8") != text:
+        store.write_file(path, text.encode())
+
+
 def unfinished(recipe: Recipe, root: Path) -> Path | None:
     """The newest run of this very recipe that has not come to its end."""
-    text = to_toml(recipe.to_dict())
     for folder in sorted(root.glob(f"{recipe.name}-*"), key=_number, reverse=True):
-        config = folder / "config.toml"
-        if not config.is_file() or config.read_text("utf-8") != text:
+        if not _same(folder / "config.toml", recipe):
             continue
         status = Status.read(folder)
         return None if status is not None and status.state == "done" else folder
     return None
+
+
+def _same(config: Path, recipe: Recipe) -> bool:
+    """Whether this file holds this recipe; settings that came with a later version of ours count as their defaults."""
+    try:
+        return config.is_file() and Recipe.read(config) == recipe
+    except QkvError:
+        return False
 
 
 def _number(folder: Path) -> int:

@@ -74,7 +74,8 @@ def _write_new(path: Path, text: str) -> None:
 
 def train(args: Args) -> None:
     """Train, or show what a training would be.  Raises what `qkv.train` raises."""
-    recipe, root = _recipe(Path(args.recipe), args.root)
+    given = Path(args.recipe)
+    recipe, root = _recipe(given, args.root)
     say(t("reading the recipe and the data …", "설정과 데이터를 읽는 중 …"))
     if args.dry_run:
         from ..dry_run import dry_run
@@ -82,25 +83,26 @@ def train(args: Args) -> None:
         plan = dry_run(recipe, args.settings)
         emit(plan) if args.json else _show_plan(plan)
         return
-    if not args.new and not args.settings and _is_done(Path(args.recipe)):
+    if not args.new and not args.settings and _is_done(given):
         from ..run import Run
 
         say(
             t(
-                "this run is finished; --new trains it anew",
-                "끝난 실행입니다. 다시 학습하려면 --new",
+                "this run is finished; train.steps=… goes on with it, --new trains it anew",
+                "끝난 실행입니다. 이어서 학습하려면 train.steps=…, 다시 학습하려면 --new",
             )
         )
-        run = Run(Path(args.recipe))
+        run = Run(given)
         emit(run) if args.json else show_run(run)
         return
     from ..run import train as run_training
     from .live import Live
 
+    source = given if given.is_dir() else recipe
     if not args.new:
-        _say_resume(recipe, args.settings, root)
+        _say_resume(source, args.settings, root)
     with Live(json=args.json) as live:
-        run = run_training(recipe, args.settings, listen=live, root=root, new=args.new)
+        run = run_training(source, args.settings, listen=live, root=root, new=args.new)
     emit(run) if args.json else show_run(run)
 
 
@@ -126,13 +128,12 @@ def _recipe(path: Path, root: str) -> tuple[Path, Path]:
 
 def _say_resume(recipe: Path, settings: list[str], root: Path) -> None:
     from ..learn.track import Status
-    from ..recipe import Recipe
-    from ..run import unfinished
+    from ..run import asked
 
-    folder = unfinished(Recipe.read(recipe, settings).rooted(Path.cwd()), root)
+    made, folder = asked(recipe, settings, root, new=False)
     status = Status.read(folder) if folder else None
     if status:
-        at = f"{status.step:,}/{status.of:,}"
+        at = f"{status.step:,}/{made.train.steps:,}"
         say(
             t(
                 f"going on with {folder} at step {at} (--new begins another)",
