@@ -205,7 +205,8 @@ class Answerer(nn.Module):
         """The decoder's states over the source itself; classes: the summary is the state at the last <eos>.
 
         Raises DataError where a row has none."""
-        first: Memory = self.encoder(self.source_embed(batch.source), batch.keep)
+        x = self.source_embed(batch.source)
+        first: Memory = self.encoder(x, batch.keep, marked=batch.marked)
         fed = self.target_embed(shifted(batch.source, self.start_id))
         states: States = self.decoder(fed, batch.keep, first)
         last = last_of(batch, self.eos_id) if self.head.kind == "classes" else batch.keep.sum(1) - 1

@@ -118,6 +118,7 @@ class BertConfig:
     d_ff: int | None = None  # None: 4 x d_model
     max_positions: int = 512  # of a text
     segments: int | None = None  # None: 2; of DistilBERT 0
+    pattern: str | None = None  # who sees whom: "window(256) | global(1)"
     activation: Activation = "gelu"
     norm_eps: float = EPS
     tie: bool = True
@@ -193,6 +194,7 @@ class BertConfig:
             d_ff=self.d_ff or 4 * self.d_model,
             norm_eps=self.norm_eps,
             activation=self.activation,
+            pattern=self.pattern,
             dropout=self.dropout,
             attn_dropout=self.attn_dropout,
         )

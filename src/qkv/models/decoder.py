@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..parts.block import Stack, StackConfig, StackState
 from ..parts.embed import Embed, EmbedConfig
+from ..parts.patterns import restarted
 from ..shapes import Batch, Keep, Logits, States
 from .interface import Memory, Predictions, chosen
 
@@ -67,24 +68,30 @@ class LanguageModel(nn.Module):
         self.pad_id = max(known(ends.pad_id), 0)
         self.vocab_size, self.max_positions = V, ends.max_positions
 
-    def states(self, ids: Tensor, keep: Keep, group: Tensor | None = None) -> States:
+    def states(
+        self, ids: Tensor, keep: Keep, group: Tensor | None = None, marked: Keep | None = None
+    ) -> States:
         """(B, T) -> (B, T, C).  Packed documents (`group`) each begin at position 0."""
         if group is None:
-            out: States = self.decoder(self.embed(ids), keep)
+            out: States = self.decoder(self.embed(ids), keep, marked=marked)
             return out
         at = restarted(group)
-        out = self.decoder(self.embed(ids, at), keep, positions=at, group=group)
+        out = self.decoder(self.embed(ids, at), keep, positions=at, group=group, marked=marked)
         return out
+
+    def over(self, batch: Batch) -> States:
+        """The states of a batch's source."""
+        return self.states(batch.source, batch.keep, batch.group, batch.marked)
 
     def encode(self, batch: Batch) -> Memory:
         """The states after each token; the summary is that of the last one."""
-        states = self.states(batch.source, batch.keep, batch.group)
+        states = self.over(batch)
         last = batch.keep.sum(1).clamp(min=1) - 1
         return Memory(states, batch.keep, states[torch.arange(len(batch)), last])
 
     def logits(self, batch: Batch) -> Logits:
         """(B, T, V): at each position those of the token after it."""
-        return self.output(self.states(batch.source, batch.keep, batch.group))
+        return self.output(self.over(batch))
 
     def output(self, states: Tensor) -> Tensor:
         """(…, C) -> (…, V).  Raises ConfigError QKV-013 where the checkpoint has no head."""
@@ -112,7 +119,7 @@ class LanguageModel(nn.Module):
             counts[:, -1] = False
             if batch.group is not None:
                 counts = counts & (batch.group == batch.group.roll(-1, 1))
-        states = self.states(batch.source, batch.keep, batch.group)
+        states = self.over(batch)
         states = chosen(states, counts)  # (B, T, C) -> (N, C)
         return Predictions(states, self.headed.weight, None, chosen(target, counts))
 
@@ -120,7 +127,7 @@ class LanguageModel(nn.Module):
         """All tokens of the prompts but the last, which is fed first.  Raises nothing for a prompt of one token."""
         x = self.embed(batch.source)
         state = self.decoder.start(len(batch), x, None, None)
-        _, state = self.decoder.prompt(x, batch.keep, state)
+        _, state = self.decoder.prompt(x, batch.keep, state, batch.marked)
         lengths = None if state.lengths is None else state.lengths - 1
         return replace(state, length=state.length - 1, lengths=lengths)
 
@@ -136,11 +143,3 @@ class LanguageModel(nn.Module):
             at = at.clamp(max=self.max_positions - 1)  # rows that have ended walk on, unheard
         states, state = self.decoder.step(self.embed(ids[:, None], at), state)
         return self.output(states[:, 0]), state
-
-
-def restarted(group: Tensor) -> Tensor:
-    """Positions (B, T) that begin at 0 where a new document does; group (B, T) changes there."""
-    here = torch.arange(group.shape[1], device=group.device).expand_as(group)
-    new = torch.ones_like(group, dtype=torch.bool)
-    new[:, 1:] = group[:, 1:] != group[:, :-1]
-    return here - torch.where(new, here, 0).cummax(1).values

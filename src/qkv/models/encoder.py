@@ -10,9 +10,9 @@ from ..errors import ConfigError, DataError
 from ..parts.block import Activation
 from ..parts.embed import Embed, EmbedConfig
 from ..parts.heads import Labels, Words
+from ..parts.patterns import restarted
 from ..parts.recurrent import in_sixteens
 from ..shapes import Batch, States
-from .decoder import restarted
 from .interface import Choices, Memory, Predictions, Term, Values
 
 HeadKind = Literal["none", "mlm", "nsp", "pretraining", "classes", "tags", "span"]
@@ -89,7 +89,7 @@ class Head(nn.Module):
 class TextEncoder(nn.Module):
     """head(encoder(embed(ids))).
 
-    `encoder(x, keep, group=…)` gives a state for each token, `pooler(states, keep)` one for the text (None: that of the
+    `encoder(x, keep, group=…, marked=…)` gives a state for each token, `pooler(states, keep)` one for the text (None: that of the
     first token).  Learned positions end at `max_positions`; with `counted` they count the ids that are not that one, which itself has
     the row before position 0 (RoBERTa, Longformer)."""
 
@@ -135,7 +135,7 @@ class TextEncoder(nn.Module):
         several = self.embed.segment is not None and self.embed.segment.num_embeddings > 1
         segment = batch.segment if several else None
         x = self.embed(batch.source, self.places(batch), segment)
-        out: States = self.encoder(x, batch.keep, group=batch.group)
+        out: States = self.encoder(x, batch.keep, group=batch.group, marked=batch.marked)
         return out
 
     def encode(self, batch: Batch) -> Memory:

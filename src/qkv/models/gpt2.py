@@ -46,6 +46,7 @@ class Gpt2Config:
     head: Literal["lm", "none"] = "lm"  # none: a bare GPT2Model, states only
     unscaled: bool = False  # scores are q·k, not q·k / √D
     scale_by_layer: bool = False  # layer i divides its scores by i + 1 (Mistral's kin of Stanford)
+    pattern: str | None = None  # who sees whom of what came before: "window(256) | global(1)"
     dropout: float = 0.1
     embed_dropout: float | None = None  # None: as dropout
     attn_dropout: float = 0.1
@@ -68,6 +69,7 @@ class Gpt2Config:
             n_heads=self.n_heads,
             d_ff=self.d_ff or 4 * self.d_model,
             causal=True,
+            pattern=self.pattern,
             norm_first=True,
             final_norm=True,
             norm_eps=self.norm_eps,

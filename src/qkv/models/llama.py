@@ -102,6 +102,7 @@ class LlamaConfig:
     rotary: Rotary = Rotary()
     window: int | None = None  # a token sees this many, itself among them; None: all
     window_layers: tuple[int, ...] | None = None  # the layers that have it; None: all
+    pattern: str | None = None  # who sees whom, within the window: "window(256) | global(1)"
     activation: Activation = "silu"
     norm_eps: float = 1e-6
     bias: bool | None = None  # on q, k, v; None: as its kind has it
@@ -156,6 +157,7 @@ class LlamaConfig:
             d_ff=self.d_ff or -(-8 * self.d_model // (3 * 64)) * 64,
             causal=True,
             windows=self.windows,
+            pattern=self.pattern,
             norm="rms",
             norm_eps=self.norm_eps,
             norm_first=True,

@@ -91,7 +91,9 @@ class RnnReader(nn.Module):
             activation=activation,
         )
 
-    def forward(self, x: States, keep: Keep) -> Memory:
+    def forward(self, x: States, keep: Keep, *, marked: None = None) -> Memory:
+        if marked is not None:
+            raise ConfigError("a recurrent encoder has no global tokens", fix="mark none")
         states, last = in_sixteens(self.layers, x, keep)
         return Memory(states, keep, last)
 

@@ -73,9 +73,11 @@ class Reader(nn.Module):
             activation=config.activation,
         )
 
-    def forward(self, x: States, keep: Keep, *, group: None = None) -> States:
+    def forward(self, x: States, keep: Keep, *, group: None = None, marked: None = None) -> States:
         if group is not None:
             raise ConfigError("a recurrent encoder reads one text a row", fix="do not pack")
+        if marked is not None:
+            raise ConfigError("a recurrent encoder has no global tokens", fix="mark none")
         states, _ = in_sixteens(self.layers, x, keep)
         return states
 

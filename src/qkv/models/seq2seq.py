@@ -15,9 +15,9 @@ Tie = Literal["all", "target", "inputs", "none"]
 
 
 class Reader(Protocol):
-    """An encoder: embedded source (B, S, C) and keep -> Memory."""
+    """An encoder: embedded source (B, S, C), keep and the user's global tokens, both (B, S) -> Memory."""
 
-    def __call__(self, x: States, keep: Keep) -> Memory: ...
+    def __call__(self, x: States, keep: Keep, *, marked: Keep | None = None) -> Memory: ...
 
 
 class Writer(Protocol):
@@ -86,7 +86,8 @@ class Translator(nn.Module):
         return head
 
     def encode(self, batch: Batch) -> Memory:
-        memory: Memory = self.encoder(self.source_embed(batch.source), batch.keep)
+        x = self.source_embed(batch.source)
+        memory: Memory = self.encoder(x, batch.keep, marked=batch.marked)
         return memory
 
     def start(self, batch: Batch) -> Any:

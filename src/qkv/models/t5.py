@@ -139,7 +139,8 @@ class T5Encoder(nn.Module):
         self.eos_id, self.pad_id, self.max_positions = ends.eos_id, ends.pad_id, None
 
     def encode(self, batch: Batch) -> Memory:
-        memory: Memory = self.encoder(self.source_embed(batch.source), batch.keep)
+        x = self.source_embed(batch.source)
+        memory: Memory = self.encoder(x, batch.keep, marked=batch.marked)
         return memory
 
     def logits(self, batch: Batch) -> Logits:

@@ -43,6 +43,7 @@ class TransformerConfig:
     positions: Literal["sinusoid", "learned", "rotary", "alibi", "none"] = "sinusoid"
     max_positions: int = 1024
     window: int | None = None  # self-attention of encoder and decoder reaches this far
+    pattern: str | None = None  # who sees whom in both: "window(256) | global(1)"
     tie: Tie = "all"
     dropout: float = 0.1
     attn_dropout: float = 0.0
@@ -70,6 +71,7 @@ class TransformerConfig:
             d_memory=self.d_model if decoder else None,
             causal=decoder,
             window=self.window,
+            pattern=self.pattern,
             norm=self.norm,
             norm_first=self.norm_first,
             final_norm=self.norm_first,
@@ -99,8 +101,8 @@ class TransformerReader(nn.Module):
         super().__init__()
         self.stack, self.drop = Stack(config), Dropout(dropout)
 
-    def forward(self, x: States, keep: Keep) -> Memory:
-        states = self.drop(self.stack(x, keep))
+    def forward(self, x: States, keep: Keep, *, marked: Keep | None = None) -> Memory:
+        states = self.drop(self.stack(x, keep, marked=marked))
         real = keep[..., None].to(states.dtype)
         mean = (states * real).sum(1) / real.sum(1).clamp(min=1)
         return Memory(states, keep, mean)

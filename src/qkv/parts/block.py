@@ -14,7 +14,7 @@ from .attention import Attention, AttentionConfig
 from .cache import CHUNK, KV, filled
 from .dropout import Dropout
 from .norms import Norm, make_norm
-from .patterns import Allowed, Causal, Full, Pattern, Window
+from .patterns import Allowed, Causal, Full, Pattern, Window, parse
 from .positions import Alibi, BucketBias, Buckets, Rotary, Turn, rotate
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid"]
@@ -40,6 +40,7 @@ class StackConfig:
     causal: bool = False
     window: int | None = None  # look at most this far away
     windows: tuple[int | None, ...] = ()  # each layer's own window (Mistral's kin, Longformer)
+    pattern: str | None = None  # who may look at whom, within these: "window(256) | global(1)"
     norm: Norm = "layer"
     norm_eps: float = 1e-5
     norm_first: bool = (
@@ -82,11 +83,15 @@ class StackConfig:
                 code="QKV-013",
             )
         self.attention(None)
+        if self.pattern is not None:
+            parse(self.pattern)
 
     @property
     def patterns(self) -> tuple[Pattern, ...]:
         """One a layer."""
         base: Pattern = Causal() if self.causal else Full()
+        if self.pattern is not None:
+            base = base & parse(self.pattern).onward() if self.causal else parse(self.pattern)
         windows = self.windows or (self.window,) * self.n_layers
         return tuple(base if w is None else base & Window(w) for w in windows)
 
@@ -206,12 +211,14 @@ class StackState:
     owner: Tensor  # (R)
     length: int
     lengths: Tensor | None = None
+    marked: Keep | None = None  # (R, …): the prompts' global tokens
 
     def reorder(self, rows: Tensor) -> "StackState":
         owner = self.owner.index_select(0, rows)
         lengths = None if self.lengths is None else self.lengths.index_select(0, rows)
         own = tuple(kv.reorder(rows) for kv in self.own)
-        moved = replace(self, own=own, owner=owner, lengths=lengths)
+        marked = None if self.marked is None else self.marked.index_select(0, rows)
+        moved = replace(self, own=own, owner=owner, lengths=lengths, marked=marked)
         if self.memory_keep is None or torch.equal(owner, self.owner):
             return moved
         cross = tuple((k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.cross)
@@ -265,10 +272,12 @@ class Stack(nn.Module):
         positions: Tensor | None = None,
         group: Tensor | None = None,
         place: States | None = None,
+        marked: Keep | None = None,
     ) -> States:
         """x (B, T, C), keep (B, T); memory (B, S, C) and its keep where the stack has cross attention.
 
-        positions (B, T) and group (B, T) where several documents share a row; place (B, T, C): positions that every layer
+        positions (B, T) and group (B, T) where several documents share a row; marked (B, T): tokens that see, and are seen
+        by, all of their row (of what came before, where the stack is causal); place (B, T, C): positions that every layer
         adds to what its queries and keys are made of."""
         x = x.masked_fill(~keep[..., None], 0.0)  # so that padding holds nothing that could spread
         x = (
@@ -279,7 +288,7 @@ class Stack(nn.Module):
         seen = None
         if memory_keep is not None:
             seen = Allowed.of(Full(), memory_keep, x.shape[1])
-        own = Allowed.of(Full(), keep, group=group)
+        own = Allowed.of(Full(), keep, group=group, marked=marked)
         at = own.positions if positions is None else positions
         sights = self.sights(own, at, seen, x, place)
         for block, sight in zip(self.each, sights, strict=True):
@@ -305,22 +314,31 @@ class Stack(nn.Module):
             length=0,
         )
 
-    def prompt(self, x: States, keep: Keep, state: StackState) -> tuple[States, StackState]:
+    def prompt(
+        self, x: States, keep: Keep, state: StackState, marked: Keep | None = None
+    ) -> tuple[States, StackState]:
         """The first tokens of every row in one pass: x (R, T, C), right-padded, on a state that has seen none."""
         T, lengths = x.shape[1], keep.sum(1)
         x, here = x.masked_fill(~keep[..., None], 0.0), torch.arange(T, device=x.device)
-        room = F.pad(keep, (0, max(CHUNK, -(-T // CHUNK) * CHUNK) - T))
-        y, own = self.advance(x, Allowed(Full(), room, here), state, Past(state.own[0], 0))
+        extra = max(CHUNK, -(-T // CHUNK) * CHUNK) - T
+        room = F.pad(keep, (0, extra))
+        marks = None if marked is None else F.pad(marked & keep, (0, extra))
+        seen = Allowed(Full(), room, here, marked=marks)
+        y, own = self.advance(x, seen, state, Past(state.own[0], 0))
         longest = int(lengths.max())
         even = bool((lengths == longest).all())
-        return y, replace(state, own=own, length=longest, lengths=None if even else lengths)
+        lengths = None if even else lengths
+        return y, replace(state, own=own, length=longest, lengths=lengths, marked=marks)
 
     def step(self, x: States, state: StackState) -> tuple[States, StackState]:
         """One token per row: x (R, 1, C) -> its output (R, 1, C) and the state that has seen it."""
         at, lengths = state.length, state.lengths
         more = None if lengths is None else lengths + 1
         here = torch.full((1,), at, device=x.device) if lengths is None else lengths[:, None]
-        own = Allowed(Full(), filled(at + 1, x.shape[0], more, x.device), here)
+        keep, marks = filled(at + 1, x.shape[0], more, x.device), state.marked
+        if marks is not None:
+            marks = F.pad(marks, (0, keep.shape[1] - marks.shape[1]))
+        own = Allowed(Full(), keep, here, marked=marks)
         y, kept = self.advance(x, own, state, Past(state.own[0], at, lengths))
         return y, replace(state, own=kept, length=at + 1, lengths=more)
 

@@ -2,7 +2,6 @@
 
 `Allowed` couples a pattern with the padding of a batch; it is what `attend` asks for, and is never optional."""
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -11,68 +10,18 @@ import torch
 from torch import Tensor
 
 from ..shapes import Keep, Mask
-
-
-class Pattern(ABC):
-    """A rule on pairs of positions: may the query at i look at the key at j?"""
-
-    @abstractmethod
-    def allowed(self, i: Tensor, j: Tensor) -> Tensor:
-        """i (…, T, 1) and j (…, 1, S) int64 -> bool, broadcast to (…, T, S)."""
-
-    def mask(self, T: int, S: int) -> Tensor:
-        """(T, S) bool for queries 0 … T-1 and keys 0 … S-1."""
-        return self.allowed(torch.arange(T)[:, None], torch.arange(S)).expand(T, S)
-
-    def __and__(self, other: "Pattern") -> "Pattern":
-        return Both(self, other)
-
-    def __or__(self, other: "Pattern") -> "Pattern":
-        return Either(self, other)
-
-
-@dataclass(frozen=True)
-class Full(Pattern):
-    """Everybody looks at everybody."""
-
-    def allowed(self, i: Tensor, j: Tensor) -> Tensor:
-        return (i >= 0) & (j >= 0)
-
-
-@dataclass(frozen=True)
-class Causal(Pattern):
-    """Nobody looks ahead."""
-
-    def allowed(self, i: Tensor, j: Tensor) -> Tensor:
-        return j <= i
-
-
-@dataclass(frozen=True)
-class Window(Pattern):
-    """Only neighbours up to `radius` away, on both sides."""
-
-    radius: int
-
-    def allowed(self, i: Tensor, j: Tensor) -> Tensor:
-        return (i - j).abs() <= self.radius
-
-
-@dataclass(frozen=True)
-class Both(Pattern):
-    one: Pattern
-    other: Pattern
-
-    def allowed(self, i: Tensor, j: Tensor) -> Tensor:
-        return self.one.allowed(i, j) & self.other.allowed(i, j)
-
-
-@dataclass(frozen=True)
-class Either(Pattern):
-    one: Pattern
-    other: Pattern
-
-    def allowed(self, i: Tensor, j: Tensor) -> Tensor:
-        return self.one.allowed(i, j) | self.other.allowed(i, j)
+from .rules import Blocks as Blocks
+from .rules import Both as Both
+from .rules import Causal as Causal
+from .rules import Dilated as Dilated
+from .rules import Either as Either
+from .rules import Full as Full
+from .rules import Global as Global
+from .rules import Pattern as Pattern
+from .rules import Window as Window
+from .rules import causal as causal
+from .spelling import parse as parse
+from .spelling import spelled as spelled
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,26 +29,61 @@ class Allowed:
     """A pattern and the padding of a batch: the pairs (query, key) that may meet.
 
     `positions` of the queries among the keys: (T) shared by all rows, or (B, T) when rows stand at different places.
-    `group` (B, S) where several documents share a row: a token sees those of its own only; then T = S."""
+    `group` (B, S) where several documents share a row: a token sees those of its own only, and the pattern counts from
+    the beginning of each; then T = S.
+    `marked` (B, S): tokens chosen by the user, which see all and are seen by all, where the pattern does not forbid to
+    look ahead.
+    `ends` (B): where each text ends, for patterns that ask; None: after its last real token."""
 
     pattern: Pattern
     keep: Keep  # (B, S)
     positions: Tensor  # (T) or (B, T) int64
     group: Tensor | None = None  # (B, S) int64
+    marked: Keep | None = None  # (B, S)
+    ends: Tensor | None = None  # (B) int64
 
     @classmethod
     def of(
-        cls, pattern: Pattern, keep: Keep, T: int | None = None, group: Tensor | None = None
+        cls,
+        pattern: Pattern,
+        keep: Keep,
+        T: int | None = None,
+        group: Tensor | None = None,
+        marked: Keep | None = None,
     ) -> Self:
         """For queries at 0 … T-1; T defaults to the number of keys."""
         T = keep.shape[1] if T is None else T
-        return cls(pattern, keep, torch.arange(T, device=keep.device), group)
+        return cls(pattern, keep, torch.arange(T, device=keep.device), group, marked)
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """(B): tokens of each row up to its last real one, or up to `ends`."""
+        if self.ends is not None:
+            return self.ends
+        here = torch.arange(1, self.keep.shape[1] + 1, device=self.keep.device)
+        return (self.keep * here).amax(1) if self.keep.shape[1] else self.keep.sum(1)
+
+    @cached_property
+    def places(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of queries (1 or B, T, 1), of keys (1 or B, 1, S), and the text's length (B, 1 or T, 1), as the pattern counts."""
+        if self.group is not None:
+            at = restarted(self.group)
+            return at[:, :, None], at[:, None], extent(self.group, self.keep)[:, :, None]
+        i = self.positions if self.positions.dim() == 2 else self.positions[None]
+        j = torch.arange(self.keep.shape[1], device=self.keep.device)
+        return i[:, :, None], j[None, None], self.lengths[:, None, None]
 
     @cached_property
     def mask(self) -> Mask:
-        i = self.positions if self.positions.dim() == 2 else self.positions[None]
-        j = torch.arange(self.keep.shape[1], device=self.keep.device)
-        pairs = self.pattern.allowed(i[:, :, None], j)  # (1 or B, T, S)
+        i, j, n = self.places
+        pairs = self.pattern.allowed(i, j, n)  # (1 or B, T, S)
+        if self.marked is not None:
+            S = self.marked.shape[1]
+            rows = self.marked.gather(
+                1, self.positions.expand(len(self.marked), -1).clamp(max=S - 1)
+            )
+            marks = rows[:, :, None] | self.marked[:, None]
+            pairs = pairs | (marks & (j <= i) if causal(self.pattern) else marks)
         if self.group is not None:
             pairs = pairs & (self.group[:, :, None] == self.group[:, None])
         return (pairs & self.keep[:, None]).unsqueeze(1)  # (B, 1, T, S)
@@ -134,3 +118,24 @@ class Allowed:
             zeros = torch.zeros(self.mask.shape, dtype=dtype, device=self.mask.device)
             self._added[dtype] = zeros.masked_fill(~self.mask, -torch.inf)
         return self._added[dtype]
+
+
+def restarted(group: Tensor) -> Tensor:
+    """Positions (B, T) that begin at 0 where a new document does; group (B, T) changes there."""
+    here = torch.arange(group.shape[1], device=group.device).expand_as(group)
+    return here - torch.where(begins(group), here, 0).cummax(1).values
+
+
+def begins(group: Tensor) -> Tensor:
+    """(B, T) bool: the first token of each document."""
+    new = torch.ones_like(group, dtype=torch.bool)
+    new[:, 1:] = group[:, 1:] != group[:, :-1]
+    return new
+
+
+def extent(group: Tensor, keep: Keep) -> Tensor:
+    """(B, T): tokens of the document that each token belongs to, up to its last real one."""
+    document = begins(group).cumsum(1) - 1
+    longest = torch.zeros_like(group)
+    longest.scatter_reduce_(1, document, (restarted(group) + 1) * keep, "amax")
+    return longest.gather(1, document)
