@@ -280,7 +280,7 @@ def from_hf(keys: Keys) -> BertConfig:
         layout=layout,
         head=head,
         labels=() if head == "span" else labels,
-        problem=_problem(keys, len(labels)) if head == "classes" else "one",
+        problem=problem(keys, len(labels)) if head == "classes" else "one",
         vocab_size=keys.take("vocab_size", 30522 if layout != "roberta" else 50265),
         tie=keys.take("tie_word_embeddings", True),
         bos_id=keys.token("bos_token_id", line.bos_id),
@@ -308,7 +308,7 @@ def from_hf(keys: Keys) -> BertConfig:
     )
 
 
-def _problem(keys: Keys, n_labels: int) -> Problem:
+def problem(keys: Keys, n_labels: int) -> Problem:
     """One label is a number, several are classes of which one is right, unless the file says otherwise."""
     usual = "regression" if n_labels == 1 else "single_label_classification"
     made: Problem = keys.one_of("problem_type", PROBLEMS, usual)  # type: ignore[assignment]

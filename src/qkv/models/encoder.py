@@ -1,5 +1,6 @@
 """An encoder alone: ids -> a state for each token, and a head that answers from them (BERT and its kin)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,7 +92,8 @@ class TextEncoder(nn.Module):
 
     `encoder(x, keep, group=…, marked=…)` gives a state for each token, `pooler(states, keep)` one for the text (None: that of the
     first token).  Learned positions end at `max_positions`; with `counted` they count the ids that are not that one, which itself has
-    the row before position 0 (RoBERTa, Longformer)."""
+    the row before position 0 (RoBERTa, Longformer).  `prepare` fills in what a batch does not say and the family derives from
+    its ids (global tokens, segments); `barred(batch)` (B, S) is taken from the scores of tokens where no answer may stand."""
 
     source_rows = 16
 
@@ -104,9 +106,12 @@ class TextEncoder(nn.Module):
         *,
         pad_id: int = 0,
         counted: int | None = None,
+        prepare: Callable[[Batch], Batch] | None = None,
+        barred: Callable[[Batch], Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.embed, self.encoder, self.pooler = Embed(embed), encoder, pooler
+        self.prepare, self.barred = prepare, barred
         self.head = Head(head, self.embed.token)
         self.pad_id, self.counted = pad_id, counted
         self.max_positions = embed.max_positions if embed.positions == "learned" else None
@@ -132,6 +137,7 @@ class TextEncoder(nn.Module):
 
     def states(self, batch: Batch) -> States:
         """(B, S) -> (B, S, C).  Packed texts (`group`) each begin at position 0."""
+        batch = batch if self.prepare is None else self.prepare(batch)
         several = self.embed.segment is not None and self.embed.segment.num_embeddings > 1
         segment = batch.segment if several else None
         x = self.embed(batch.source, self.places(batch), segment)
@@ -151,9 +157,16 @@ class TextEncoder(nn.Module):
         kind, memory = self.head.kind, self.encode(batch)
         if kind in WORDS:
             return self.head.words(memory.states)  # type: ignore[no-any-return]
+        if kind == "span":
+            return self.spans(memory, batch)
         if kind in OF_TOKENS:
             return self.head.labels(memory.states)  # type: ignore[no-any-return]
         return self.labelled(memory)
+
+    def spans(self, memory: Memory, batch: Batch) -> Tensor:
+        """(B, S, 2): how well each token begins and ends an answer."""
+        z: Tensor = self.head.labels(memory.states)
+        return z if self.barred is None else z - self.barred(batch)[..., None].to(z.dtype)
 
     def labelled(self, memory: Memory) -> Tensor:
         """The labels of whole texts (B, labels); of a pretraining net: does B follow A (0) or not (1)."""
@@ -178,7 +191,7 @@ class TextEncoder(nn.Module):
         if kind in ("mlm", "tags"):
             return self.of_tokens(memory, batch)
         if kind == "span":
-            first, last = self.head.labels(memory.states).unbind(-1)  # (B, S, 2) -> twice (B, S)
+            first, last = self.spans(memory, batch).unbind(-1)  # (B, S, 2) -> twice (B, S)
             return Choices.spans(first, last, batch.keep, given(batch.label, "label"))
         return self.of_rows(memory, batch)
 
