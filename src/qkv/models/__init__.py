@@ -6,7 +6,7 @@ from torch import nn
 
 from ..config import from_dict, to_dict
 from ..errors import ConfigError, did_you_mean
-from . import bart, bert, gpt2, llama, marian, rnn, rnn_encoder, t5, transformer
+from . import bart, bert, bigbird, detr, gpt2, llama, longformer, marian, rnn, rnn_encoder, t5, transformer, vit
 
 FAMILIES: dict[str, Any] = {
     "rnn": rnn,
@@ -14,10 +14,14 @@ FAMILIES: dict[str, Any] = {
     "transformer": transformer,
     "gpt2": gpt2,
     "bert": bert,
+    "bigbird": bigbird,
+    "longformer": longformer,
     "llama": llama,
     "t5": t5,
     "bart": bart,
     "marian": marian,
+    "detr": detr,
+    "vit": vit,
 }
 CONFIGS: dict[str, Any] = {
     "rnn": rnn.RnnConfig,
@@ -25,10 +29,14 @@ CONFIGS: dict[str, Any] = {
     "transformer": transformer.TransformerConfig,
     "gpt2": gpt2.Gpt2Config,
     "bert": bert.BertConfig,
+    "bigbird": bigbird.BigBirdConfig,
+    "longformer": longformer.LongformerConfig,
     "llama": llama.LlamaConfig,
     "t5": t5.T5Config,
     "bart": bart.BartConfig,
     "marian": marian.MarianConfig,
+    "detr": detr.DetrConfig,
+    "vit": vit.VitConfig,
 }
 
 

@@ -8,7 +8,8 @@ Table({"h.{i}.ln_1.{p}": "blocks.{i}.attn_norm.{p}",                            
       tied={"lm_head.weight": "wte.weight"},
       absent={"final_logits_bias": (1, V)},                                              zeros where a file has none
       known={"embed_positions.weight": lambda: sinusoid(n, C)},                          computed here; a file's must be equal
-      old={"LayerNorm.gamma": "LayerNorm.weight"},                                       how older files end a name
+      old={"LayerNorm.gamma": "LayerNorm.weight",                                        how older files end a name,
+           "layers.{i}.mlp.{p}": "h.{i}.mlp.{p}"},                                       or have the whole of it
       prefix="bert.")                                                                    files of a bare model leave it out
 `{i}` is any text without a dot, the same on both sides; `{q,k,v}` is each of these; `*` (in skip only) is anything.
 Every operation has an inverse, and a name that no row knows is an error on either side.
@@ -93,6 +94,7 @@ class Table:
         self.tied, self.absent, self.known = dict(tied or {}), dict(absent or {}), dict(known or {})
         self.old, self.prefix = dict(old or {}), prefix
         self._skip = [(_pattern(name), reason) for name, reason in self.skip.items()]
+        self._renamed = [(_pattern(name), new) for name, new in self.old.items() if "{" in name]
 
     def forward(self, theirs: Tensors) -> dict[str, Tensor]:
         """Their tensors under our names.  Raises WeightsError QKV-051 (names), QKV-052 (sizes)."""
@@ -109,10 +111,13 @@ class Table:
         return _apply(ours, [(r.ours, r.theirs, r.op) for r in self.rows], back=True)
 
     def modern(self, name: str) -> str:
-        """A name as the rows have it, where older files end it otherwise."""
+        """A name as the rows have it, where older files end it otherwise, or other files have it otherwise."""
         for old, new in self.old.items():
-            if name.endswith(old):
+            if "{" not in old and name.endswith(old):
                 return name.removesuffix(old) + new
+        for pattern, new in self._renamed:
+            if found := pattern.fullmatch(name):
+                return _filled(new, found.groupdict())
         return name
 
     def skipped(self, theirs: Iterable[str]) -> dict[str, str]:

@@ -1,0 +1,153 @@
+"""An encoder of pictures: pixels -> a state for each patch or cell, and labels from one vector of them."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError, DataError
+from ..parts.block import Stack
+from ..parts.heads import Labels
+from ..parts.patches import Grid
+from ..parts.recurrent import in_sixteens
+from ..shapes import Batch, Pixels, States
+from .encoder import Problem, each, given
+from .interface import Memory, Predictions, Term, Values
+
+PictureHead = Literal["none", "classes", "distilled"]
+Pool = Literal["first", "mean"]
+
+
+class Tokens(Protocol):
+    """What makes tokens of a picture: pixels (B, c, H, W) -> (B, firsts + rows · columns, C)."""
+
+    def __call__(self, pixels: Pixels) -> States: ...
+
+    def grid(self, height: int, width: int) -> Grid:
+        """Rows and columns of the tokens that stand for places of the picture."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureHeadConfig:
+    """classes: labels of a picture.  distilled: labels from the first token and from the second, each with a matrix of
+    its own; the answer is their mean (Touvron et al. 2021, section 4)."""
+
+    kind: PictureHead = "classes"
+    n_labels: int = 0
+    problem: Problem = "one"
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind != "none" and self.n_labels < 1:
+            raise ConfigError(
+                f"head = {self.kind!r} with {self.n_labels} labels",
+                fix='name them: labels = ["cat", "dog"]',
+                code="QKV-013",
+            )
+
+
+class PictureHeads(nn.Module):
+    """`classes`, and `distilled` where there are two."""
+
+    def __init__(self, config: PictureHeadConfig, d_model: int) -> None:
+        super().__init__()
+        self.kind, self.problem = config.kind, config.problem
+        for name in ("classes", "distilled")[: ("none", "classes", "distilled").index(config.kind)]:
+            self.add_module(name, Labels(d_model, config.n_labels, dropout=config.dropout))
+
+
+class PictureEncoder(nn.Module):
+    """head(pool(encoder(embed(pixels)))).
+
+    `firsts` tokens of `embed` stand for no place of the picture: the first is pooled, or with pool = "mean" the others
+    are averaged.  `image_size` (height, width) and `channels` say what pictures it is made for."""
+
+    source_rows = 1  # parts that mind the number of pictures pad their own rows
+
+    def __init__(
+        self,
+        embed: Tokens,
+        encoder: Stack,
+        pooler: nn.Module | None,
+        head: PictureHeadConfig,
+        *,
+        image_size: Grid,
+        channels: int,
+        firsts: int = 1,
+        pool: Pool = "first",
+    ) -> None:
+        super().__init__()
+        self.embed: Any = embed
+        self.encoder, self.pooler = encoder, pooler
+        self.head = PictureHeads(head, encoder.config.d_model)
+        self.image_size, self.channels = image_size, channels
+        self.firsts, self.pool = firsts, pool
+
+    def grid(self, height: int, width: int) -> Grid:
+        """Rows and columns of the tokens after the first `firsts`, for a picture of so many pixels."""
+        made: Grid = self.embed.grid(height, width)
+        return made
+
+    def states(self, batch: Batch) -> States:
+        """(B, c, H, W) -> (B, firsts + rows · columns, C).  Raises DataError for a batch without pictures."""
+        pixels = given(batch.pixels, "picture (pixels)")
+        if not pixels.is_floating_point():
+            raise DataError(
+                f"pixels are {pixels.dtype}", fix="give them as the model's processor makes them"
+            )
+        x = self.embed(pixels)
+        keep = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        out: States = self.encoder(x, keep)
+        return out
+
+    def encode(self, batch: Batch) -> Memory:
+        """The states; the summary is the pooled first token, or the mean of the places."""
+        x = self.states(batch)
+        keep = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        one = x[:, 0] if self.pool == "first" else x[:, self.firsts :].mean(1)
+        return Memory(x, keep, one if self.pooler is None else self.pooler(one))
+
+    def logits(self, batch: Batch) -> Tensor:
+        """(B, labels).  Raises ConfigError where there is no head."""
+        if self.head.kind == "none":
+            raise ConfigError(
+                "a net with head = 'none' has no labels of pictures",
+                fix='ask for its states: encode(batch), or build it with head = "classes"',
+                code="QKV-013",
+            )
+        memory = self.encode(batch)
+        (made,) = in_sixteens(self.head.classes, memory.summary)
+        if self.head.kind == "classes":
+            return made
+        (other,) = in_sixteens(self.head.distilled, memory.states[:, 1])
+        return (made + other) / 2
+
+    def loss_inputs(
+        self, batch: Batch, *, forcing: float = 1.0, rng: torch.Generator | None = None
+    ) -> Term | tuple[Term, ...]:
+        """The label of each picture, from each head.  With two heads and no teacher both learn the true label."""
+        if self.head.kind == "none":
+            raise ConfigError(
+                "a net with head = 'none' has nothing to learn from",
+                fix='build it with head = "classes"',
+                code="QKV-013",
+            )
+        memory, label = self.encode(batch), given(batch.label, "label")
+        own = labelled(self.head.classes, memory.summary, label, self.head.problem, "classes")
+        if self.head.kind == "classes":
+            return own
+        second = memory.states[:, 1]
+        return own, labelled(self.head.distilled, second, label, self.head.problem, "distilled")
+
+
+def labelled(last: nn.Module, x: Tensor, label: Tensor, problem: Problem, name: str) -> Term:
+    """The term of labels read from x (B, C): one class of each row, any of them, or numbers to be near."""
+    if not isinstance(last, Labels):
+        raise TypeError(f"{type(last).__name__} is not Labels")
+    if problem == "value":
+        return Values(last(x).flatten(), label.flatten(), name=name)
+    if problem == "many":
+        return each(last(x), label)
+    return Predictions(last.change(x), last.out.weight, last.out.bias, label, per="row", name=name)

@@ -1,0 +1,122 @@
+"""A picture read as tokens: cut into patches, each a vector, with learned tokens before them and positions added
+(Dosovitskiy et al. 2021, equation 1; the second token: Touvron et al. 2021, section 4)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ConfigError, DataError
+from ..shapes import Pixels, States
+from .dropout import Dropout
+from .resnet import check_channels
+
+Size = int | tuple[int, ...]  # one number for a square, or height and width
+Grid = tuple[int, int]  # rows and columns
+
+
+def both(size: Size, name: str = "size") -> Grid:
+    """28 -> (28, 28); (28, 14) as it is.  Raises ConfigError for anything else, and for sizes below 1."""
+    made = (size, size) if isinstance(size, int) else tuple(size)
+    if len(made) != 2 or min(made) < 1:
+        raise ConfigError(
+            f"{name} = {size!r}", fix=f"one number from 1, or height and width: {name} = [28, 14]"
+        )
+    return made[0], made[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchConfig:
+    """`firsts`: how many learned tokens stand before the patches (0, 1, 2).  Pixels right of and below the last whole
+    patch are not read, as in the published nets."""
+
+    d_model: int
+    image_size: Size = 224  # of the pictures that the positions are made for
+    patch_size: Size = 16
+    channels: int = 3
+    firsts: int = 1
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.d_model) < 1 or not 0 <= self.firsts <= 2:
+            raise ConfigError(
+                f"channels {self.channels}, d_model {self.d_model}, firsts {self.firsts}",
+                fix="channels and d_model from 1, firsts 0, 1 or 2",
+            )
+        if min(self.grid) < 1:
+            raise ConfigError(
+                f"image_size {self.image_size} is smaller than patch_size {self.patch_size}",
+                fix="make the patches smaller, e.g. a seventh of the picture",
+                code="QKV-013",
+            )
+
+    @property
+    def patch(self) -> Grid:
+        return both(self.patch_size, "patch_size")
+
+    @property
+    def grid(self) -> Grid:
+        """Rows and columns of patches in a picture of `image_size`."""
+        return cells(both(self.image_size, "image_size"), self.patch)
+
+
+def cells(size: Grid, patch: Grid) -> Grid:
+    """Whole patches in a picture."""
+    return size[0] // patch[0], size[1] // patch[1]
+
+
+def cut(pixels: Pixels, patch: Grid) -> Tensor:
+    """(B, c, H, W) -> (B, patches, c · h · w), row by row; what does not fill a patch is left out."""
+    (rows, columns), (h, w) = cells((pixels.shape[-2], pixels.shape[-1]), patch), patch
+    x = pixels[..., : rows * h, : columns * w]
+    x = x.unflatten(-1, (columns, w)).unflatten(-3, (rows, h))  # (B, c, rows, h, columns, w)
+    return x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+class Patches(nn.Module):
+    """x = [first; second; E p_1; E p_2; …] + position: (B, c, H, W) -> (B, firsts + patches, C).
+
+    E is a convolution whose step is its own size, so each patch is one product.  Pictures of another size have their
+    positions interpolated between the learned ones (bicubic, as the published nets do).
+    Raises DataError for pictures of other channels, or smaller than a patch."""
+
+    def __init__(self, config: PatchConfig) -> None:
+        super().__init__()
+        C, (rows, columns) = config.d_model, config.grid
+        self.patch = nn.Conv2d(config.channels, C, config.patch, stride=config.patch)
+        self.first = nn.Parameter(torch.zeros(1, 1, C)) if config.firsts else None
+        self.second = nn.Parameter(torch.zeros(1, 1, C)) if config.firsts > 1 else None
+        self.position = nn.Parameter(torch.empty(1, config.firsts + rows * columns, C))
+        nn.init.normal_(self.position, std=0.02)
+        self.config, self.drop = config, Dropout(config.dropout)
+
+    def grid(self, height: int, width: int) -> Grid:
+        """Rows and columns of patches.  Raises DataError QKV-033 where there is none."""
+        made = cells((height, width), self.config.patch)
+        if min(made) < 1:
+            raise DataError(
+                f"a picture of {height} x {width} pixels, a patch has {' x '.join(map(str, self.config.patch))}",
+                fix="make the pictures larger",
+            )
+        return made
+
+    def positions(self, grid: Grid) -> Tensor:
+        """(1, firsts + patches, C) of pictures with this grid."""
+        if grid == self.config.grid:
+            return self.position
+        n = self.config.firsts
+        table = self.position[:, n:].unflatten(1, self.config.grid).permute(0, 3, 1, 2)
+        made = F.interpolate(table, size=grid, mode="bicubic", align_corners=False)
+        return torch.cat([self.position[:, :n], made.permute(0, 2, 3, 1).flatten(1, 2)], 1)
+
+    def forward(self, pixels: Pixels) -> States:
+        check_channels(pixels, self.config.channels)
+        grid = self.grid(pixels.shape[-2], pixels.shape[-1])
+        weight = self.patch.weight
+        x = cut(pixels.to(weight.dtype), self.config.patch)
+        x = F.linear(x, weight.flatten(1), self.patch.bias)
+        before = [t.expand(len(x), -1, -1) for t in (self.first, self.second) if t is not None]
+        x = torch.cat([*before, x], 1) if before else x
+        dropped: Tensor = self.drop(x + self.positions(grid))
+        return dropped
