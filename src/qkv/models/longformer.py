@@ -1,0 +1,475 @@
+"""Longformer (Beltagy et al. 2020): RoBERTa whose tokens see a window, and a few chosen ones see and are seen by all."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..parts import kernels
+from ..parts.attention import Attention, AttentionConfig, attend, weigh
+from ..parts.block import Activation, Stack, StackConfig
+from ..parts.embed import EmbedConfig
+from ..parts.heads import Pooler
+from ..parts.patterns import Allowed, Dilated, Full, Pattern
+from ..parts.recurrent import in_sixteens
+from ..shapes import Batch, Bias, Heads, Keep, Maps, States
+from ..weights.table import Op, Table
+from .bert import CLASS_ROWS, LAYERS, OLD, OTHERS, PROBLEMS, THEIRS, begin, problem
+from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
+from .hf import Keys, whole
+
+SIZES: dict[str, dict[str, Any]] = {  # base and large: Beltagy et al. 2020, section 5
+    "tiny": dict(n_layers=2, d_model=128, n_heads=2, window=32, max_positions=4096),
+    "base": dict(n_layers=12, d_model=768, n_heads=12),
+    "large": dict(n_layers=24, d_model=1024, n_heads=16),
+}
+HF = ("longformer",)
+PREFIX = "longformer."
+ROWS = 16  # marked tokens of a row are gathered in sixteens, so that no neighbour changes a bit (law 2)
+HEADS: dict[HeadKind, str] = {
+    "none": "LongformerModel",
+    "mlm": "LongformerForMaskedLM",
+    "classes": "LongformerForSequenceClassification",
+    "tags": "LongformerForTokenClassification",
+    "span": "LongformerForQuestionAnswering",
+}
+Marking = Literal["none", "first", "question"]
+MARKED: dict[HeadKind, Marking] = {"classes": "first", "span": "question"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongformerConfig:
+    head: HeadKind = "mlm"
+    labels: tuple[str, ...] = ()  # names of classes or tags, by id
+    problem: Problem = "one"
+    vocab_size: int = 0  # 0: taken from the tokenizer
+    d_model: int = 768
+    n_layers: int = 12
+    n_heads: int = 12
+    d_ff: int | None = None  # None: 4 x d_model
+    window: int | tuple[int, ...] = (
+        512  # tokens seen around each, half on each side; or one a layer
+    )
+    dilation: int | tuple[int, ...] = 1  # from one of them to the next; or one a layer
+    dilated_heads: int | None = None  # the last ones of a layer that are dilated; None: all
+    marked: Marking | None = None  # global tokens where a batch names none; None: as the head asks
+    max_positions: int = 4096  # of a text
+    segments: int = 1
+    activation: Activation = "gelu"
+    norm_eps: float = 1e-12
+    tie: bool = True
+    pooled: bool | None = None  # None: only without a head
+    dropout: float = 0.1
+    attn_dropout: float = 0.1
+    bos_id: int | None = 0
+    eos_id: int | None = 2
+    pad_id: int | None = 1
+    sep_id: int | None = None  # what a question ends in; None: eos_id
+
+    def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            raise _bad(f"longformer has no head {self.head!r}", f"one of {', '.join(HEADS)}")
+        if self.pad_id is None or self.pad_id < 0:
+            raise _bad(f"pad_id = {self.pad_id}: positions are numbered from it", "pad_id = 1")
+        for name, least in (("window", 2), ("dilation", 1)):
+            values = self.each(name)
+            if len(values) != self.n_layers or min(values) < least:
+                raise _bad(
+                    f"{name} = {getattr(self, name)} for {self.n_layers} layers",
+                    f"one number of at least {least}, or one a layer",
+                )
+        if odd := [w for w in self.each("window") if w % 2]:
+            raise _bad(f"window = {odd[0]}: half of it is on each side", f"window = {odd[0] + 1}")
+        if not 0 <= self.n_dilated <= self.n_heads:
+            raise _bad(f"{self.dilated_heads} dilated heads of {self.n_heads}", "dilated_heads = 2")
+        self.stack()
+        self.headed()
+
+    def each(self, name: Literal["window", "dilation"] | str) -> tuple[int, ...]:
+        """One a layer."""
+        value: int | tuple[int, ...] = getattr(self, name)
+        return value if isinstance(value, tuple) else (value,) * self.n_layers
+
+    @property
+    def n_dilated(self) -> int:
+        return self.n_heads if self.dilated_heads is None else self.dilated_heads
+
+    @property
+    def offset(self) -> int:
+        """Rows of the position table that no text uses."""
+        return (self.pad_id or 0) + 1
+
+    @property
+    def has_pooler(self) -> bool:
+        return self.head == "none" if self.pooled is None else self.pooled
+
+    def embedded(self) -> EmbedConfig:
+        return EmbedConfig(
+            vocab_size=self.vocab_size,
+            d_model=self.d_model,
+            positions="learned",
+            max_positions=self.max_positions,
+            offset=self.offset,
+            segments=self.segments,
+            norm="layer",
+            norm_eps=self.norm_eps,
+            still=self.pad_id,
+            dropout=self.dropout,
+        )
+
+    def stack(self) -> StackConfig:
+        return StackConfig(
+            n_layers=self.n_layers,
+            d_model=self.d_model,
+            n_heads=self.n_heads,
+            d_ff=self.d_ff or 4 * self.d_model,
+            windows=tuple(w // 2 for w in self.each("window")),
+            norm_eps=self.norm_eps,
+            activation=self.activation,
+            dropout=self.dropout,
+            attn_dropout=self.attn_dropout,
+        )
+
+    def headed(self) -> HeadConfig:
+        classes = self.head == "classes"
+        return HeadConfig(
+            kind=self.head,
+            n_labels=len(self.labels),
+            problem=self.problem,
+            inner="tanh" if classes else None,
+            dropout=self.dropout if self.head in ("classes", "tags") else 0.0,
+            first_dropout=self.dropout if classes else 0.0,
+            norm_eps=self.norm_eps,
+            tie=self.tie,
+        )
+
+    def marks(self) -> "Marks":
+        sep = self.eos_id if self.sep_id is None else self.sep_id
+        return Marks(self.marked or MARKED.get(self.head, "none"), sep)
+
+
+def _bad(seen: str, fix: str) -> ConfigError:
+    return ConfigError(seen, fix=fix, code="QKV-013")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Which tokens are global where the user names none: the first, or those of the question, before the first `sep_id`
+    (Beltagy et al. 2020, section 3.1)."""
+
+    kind: Marking
+    sep_id: int | None
+
+    def __call__(self, batch: Batch) -> Batch:
+        if batch.marked is not None or self.kind == "none":
+            return batch
+        if self.kind == "first":
+            marked = torch.zeros_like(batch.keep)
+            marked[:, :1] = True
+        else:
+            ends = batch.source == (-1 if self.sep_id is None else self.sep_id)
+            marked = (ends.cumsum(1) == 0) & ends.any(1, keepdim=True)
+        return replace(batch, marked=marked & batch.keep)
+
+
+# ---- attention
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The marked tokens of a batch: at (B, G) where they are, real (B, G) which of these places hold one, and what they
+    may see."""
+
+    at: Tensor
+    real: Keep
+    allowed: Allowed
+
+    @classmethod
+    def of(cls, allowed: Allowed) -> Self | None:
+        """None where no real token is marked."""
+        if allowed.marked is None:
+            return None
+        marked = allowed.marked & allowed.keep
+        most, S = int(marked.sum(1).amax()) if len(marked) else 0, marked.shape[1]
+        if not most:
+            return None
+        whole = replace(allowed, pattern=Full(), marked=None)
+        if allowed.group is not None:  # what a packed text sees is known for all of its tokens only
+            return cls(torch.arange(S, device=marked.device).expand_as(marked), marked, whole)
+        G = min(-(-most // ROWS) * ROWS, S)
+        at = (~marked).long().argsort(dim=1, stable=True)[:, :G]
+        return cls(at, marked.gather(1, at), Allowed.of(Full(), allowed.keep, G))
+
+    def take(self, x: States) -> States:
+        """(B, T, C) -> (B, G, C)."""
+        return x.gather(1, self.at[..., None].expand(-1, -1, x.shape[2]))
+
+    def put(self, rows: Tensor, into: Tensor) -> Tensor:
+        """`into` (B, H, T, n) with the marked tokens' rows (B, H, G, n) in place of its own."""
+        at = self.at[:, None, :, None].expand_as(rows)
+        kept = torch.where(self.real[:, None, :, None], rows.to(into.dtype), into.gather(2, at))
+        return into.scatter(2, at, kept)
+
+
+class LongAttention(Attention):
+    """Attention within a window, where marked tokens see all with a q, k and v of their own (Beltagy et al. 2020,
+    section 3.1): rows of marked tokens are softmax(scale · q' k'ᵀ) v', the others softmax(scale · q kᵀ) v over the window and
+    the marked tokens.
+
+    `queries` gives q and, beside it, the states, (B, H, T, 2 D): of those q', k' and v' are made where something is marked.
+    The last `n_dilated` heads have windows with gaps."""
+
+    def __init__(self, config: AttentionConfig, dilated: Dilated | None, n_dilated: int) -> None:
+        super().__init__(config)
+        C = config.d_model
+        self.q_global, self.k_global = nn.Linear(C, C), nn.Linear(C, C)
+        self.v_global = nn.Linear(C, C)
+        self.dilated, self.n_dilated = dilated, n_dilated
+
+    def split(self, x: States) -> Heads:
+        """(B, T, C) -> (B, H, T, D)."""
+        B, T, _ = x.shape
+        return x.reshape(B, T, self.n_heads, -1).transpose(1, 2)
+
+    def queries(self, x: States) -> Heads:
+        return torch.cat([self.split(self.q(x)), self.split(x)], -1)
+
+    def sides(self, allowed: Allowed) -> Iterator[tuple[slice, Allowed]]:
+        """Heads, and what they may see."""
+        plain = self.n_heads if self.dilated is None else self.n_heads - self.n_dilated
+        if plain:
+            yield slice(0, plain), allowed
+        if plain < self.n_heads and self.dilated is not None:
+            yield slice(plain, None), replace(allowed, pattern=self.dilated)
+
+    def weights(self, q: Heads, k: Heads, allowed: Allowed, bias: Bias | None) -> Maps:
+        q, x = q.chunk(2, -1)
+        near = self.near_weights(q, k, allowed)
+        marked = Gathered.of(allowed)
+        if marked is None:
+            return near
+        own, k, _ = self.globals(x.transpose(1, 2).flatten(2), marked)
+        return marked.put(weigh(own, k, marked.allowed, scale=self.scale), near)
+
+    def near_weights(self, q: Heads, k: Heads, allowed: Allowed) -> Maps:
+        made = [
+            weigh(q[:, heads], k[:, heads], seen, scale=self.scale)
+            for heads, seen in self.sides(allowed)
+        ]
+        return torch.cat(made, 1)
+
+    def globals(self, x: States, marked: Gathered) -> tuple[Heads, Heads, Heads]:
+        """q' of the marked tokens (B, H, G, D), k' and v' of all (B, H, S, D)."""
+        (q,) = in_sixteens(self.q_global, marked.take(x).flatten(0, 1))
+        q = q.view(*marked.at.shape, -1)
+        return self.split(q), self.split(self.k_global(x)), self.split(self.v_global(x))
+
+    def near(self, q: Heads, k: Heads, v: Heads, allowed: Allowed) -> Heads:
+        """What every token gathers from its window and from the marked ones."""
+        if self.training and self.dropout.p:
+            return kernels.mix(self.dropout(self.near_weights(q, k, allowed)), v)
+        made = [
+            attend(q[:, heads], k[:, heads], v[:, heads], seen, scale=self.scale)
+            for heads, seen in self.sides(allowed)
+        ]
+        return made[0] if len(made) == 1 else torch.cat(made, 1)
+
+    def forward(
+        self, q: Heads, k: Heads, v: Heads, allowed: Allowed, *, bias: Bias | None = None
+    ) -> States:
+        if self.probe is not None:
+            with torch.no_grad():
+                self.probe(self.weights(q, k, allowed, bias))
+        q, states = q.chunk(2, -1)
+        q, x = q.to(k.dtype), states.transpose(1, 2).flatten(2)
+        y = self.near(q, k, v, allowed)
+        marked = Gathered.of(allowed)
+        if marked is not None:
+            own, k, v = self.globals(x, marked)
+            if self.training and self.dropout.p:
+                seen = weigh(own, k, marked.allowed, scale=self.scale)
+                rows = kernels.mix(self.dropout(seen), v)
+            else:
+                rows = attend(own, k, v, marked.allowed, scale=self.scale)
+            y = marked.put(rows, y)
+        merged: Tensor = self.o(y.transpose(1, 2).flatten(-2).to(k.dtype))
+        return merged
+
+
+def patterns(config: LongformerConfig) -> list[tuple[Pattern, ...]]:
+    """What the heads of each layer may see beside the marked tokens, one pattern a head."""
+    made, stack = [], config.stack()
+    for pattern, gaps in zip(stack.patterns, dilations(config), strict=True):
+        n = 0 if gaps is None else config.n_dilated
+        made.append((pattern,) * (config.n_heads - n) + (gaps or pattern,) * n)
+    return made
+
+
+def dilations(config: LongformerConfig) -> list[Dilated | None]:
+    """One a layer; None: no gaps."""
+    pairs = zip(config.each("window"), config.each("dilation"), strict=True)
+    return [None if step == 1 else Dilated(window // 2, step) for window, step in pairs]
+
+
+def build(config: LongformerConfig) -> TextEncoder:
+    stack, wanted = Stack(config.stack()), config.stack().attention(None)
+    for block, gaps in zip(stack.each, dilations(config), strict=True):
+        block.attn = LongAttention(wanted, gaps, config.n_dilated)
+    net = TextEncoder(
+        config.embedded(),
+        stack,
+        Pooler(config.d_model) if config.has_pooler else None,
+        config.headed(),
+        pad_id=config.pad_id or 0,
+        counted=config.pad_id,
+        prepare=config.marks(),
+    )
+    begin(net)
+    if net.embed.position is not None:
+        net.embed.position.padding_idx = config.pad_id  # the row of padding is not learned
+    return net
+
+
+# ---- their configuration
+
+
+def from_hf(keys: Keys) -> LongformerConfig:
+    keys.expect("is_decoder", False)
+    keys.expect("add_cross_attention", False)
+    keys.expect("is_encoder_decoder", False)
+    keys.expect("pruned_heads", {})
+    keys.expect("position_embedding_type", "absolute")
+    # of the code that first trained it, and of exports: nothing reads them
+    keys.ignore("attention_mode", "ignore_attention_mask", "onnx_export", "output_past")
+    keys.ignore("classifier_dropout", "cross_attention_hidden_size", "tie_weights_")
+    known = {name: head for head, name in HEADS.items()}
+    head: HeadKind = keys.architecture(known, HEADS["none"])
+    labels = keys.labels() if head in ("classes", "tags", "span") else ()
+    if head == "span" and len(labels) != 2:
+        raise ConfigError(
+            f"{len(labels)} labels: an answer has a first and a last token",
+            place=keys.place,
+            fix="num_labels must be 2",
+            code="QKV-012",
+        )
+    pad = whole(keys, "pad_token_id", 1)
+    n_layers = keys.take("num_hidden_layers", 12)
+    return LongformerConfig(
+        head=head,
+        labels=() if head == "span" else labels,
+        problem=problem(keys, len(labels)) if head == "classes" else "one",
+        vocab_size=keys.take("vocab_size", 30522),
+        d_model=keys.take("hidden_size", 768),
+        n_layers=n_layers,
+        n_heads=keys.take("num_attention_heads", 12),
+        d_ff=keys.take("intermediate_size", 3072),
+        window=_window(keys, n_layers),
+        max_positions=keys.take("max_position_embeddings", 512) - (pad or 0) - 1,
+        segments=keys.take("type_vocab_size", 2),
+        activation=keys.one_of("hidden_act", THEIRS, "gelu"),  # type: ignore[arg-type]
+        norm_eps=keys.take("layer_norm_eps", 1e-12),
+        tie=keys.take("tie_word_embeddings", True),
+        dropout=keys.take("hidden_dropout_prob", 0.1),
+        attn_dropout=keys.take("attention_probs_dropout_prob", 0.1),
+        bos_id=keys.token("bos_token_id", 0),
+        eos_id=keys.token("eos_token_id", 2),
+        pad_id=pad,
+        sep_id=keys.token("sep_token_id", 2),
+    )
+
+
+def _window(keys: Keys, n_layers: int) -> int | tuple[int, ...]:
+    """One for all layers, or one each; one each that are all alike is one for all."""
+    value = keys.values.get("attention_window")
+    value = 512 if value is None else value
+    keys.ignore("attention_window")
+    each = value if isinstance(value, list) else [value] * n_layers
+    if any(type(w) is not int for w in each) or len(each) != n_layers:
+        raise ConfigError(
+            f"attention_window = {str(value)[:60]} for {n_layers} layers",
+            place=keys.place,
+            fix="one whole number, or a list with one a layer",
+            code="QKV-011",
+        )
+    return each[0] if len(set(each)) == 1 else tuple(each)
+
+
+def to_hf(config: LongformerConfig) -> dict[str, Any]:
+    words = {ours: theirs for theirs, ours in reversed(THEIRS.items())}
+    made: dict[str, Any] = {
+        "model_type": "longformer",
+        "architectures": [HEADS[config.head]],
+        "attention_window": list(config.each("window")),
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.d_model,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "intermediate_size": config.d_ff or 4 * config.d_model,
+        "max_position_embeddings": config.max_positions + config.offset,
+        "type_vocab_size": config.segments,
+        "hidden_act": words[config.activation],
+        "layer_norm_eps": config.norm_eps,
+        "tie_word_embeddings": config.tie,
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.attn_dropout,
+        "bos_token_id": config.bos_id,
+        "eos_token_id": config.eos_id,
+        "pad_token_id": config.pad_id,
+        "sep_token_id": config.eos_id if config.sep_id is None else config.sep_id,
+    }
+    if config.labels:
+        made["id2label"] = {str(i): name for i, name in enumerate(config.labels)}
+        made["label2id"] = {name: i for i, name in enumerate(config.labels)}
+    if config.head == "classes":
+        made["problem_type"] = next(k for k, v in PROBLEMS.items() if v == config.problem)
+    return made
+
+
+# ---- their tensors
+
+OWN = "encoder.layer.{i}.attention.self.{query_global,key_global,value_global}.{p}"
+
+
+def fitted(config: LongformerConfig, theirs: Mapping[str, Tensor]) -> LongformerConfig:
+    """A bare model may have been saved without its pooler."""
+    absent = not any(name.endswith("pooler.dense.weight") for name in theirs)
+    return replace(config, pooled=False) if config.has_pooler and absent else config
+
+
+def table(config: LongformerConfig) -> Table:
+    layers = LAYERS | {OWN: "attn.{q_global,k_global,v_global}.{p}"}
+    embeddings = PREFIX + "embeddings."
+    rows: dict[str, str | Op] = {
+        embeddings + "word_embeddings.weight": "embed.token.weight",
+        embeddings + "position_embeddings.weight": "embed.position.weight",
+        embeddings + "token_type_embeddings.weight": "embed.segment.weight",
+        embeddings + "LayerNorm.{p}": "embed.norm.{p}",
+        **{PREFIX + a: "encoder.blocks.{i}." + b for a, b in layers.items()},
+    }
+    skip = {embeddings + "position_ids": "0, 1, 2, …, stored by old versions"}
+    if config.has_pooler:
+        rows[PREFIX + "pooler.dense.{p}"] = "pooler.dense.{p}"
+    else:
+        skip[PREFIX + "pooler.*"] = "no head here reads the pooled vector"
+    tied: dict[str, str] = {}
+    if config.head in WORDS:
+        rows["lm_head.dense.{p}"] = "head.words.dense.{p}"
+        rows["lm_head.layer_norm.{p}"] = "head.words.norm.{p}"
+        if config.tie:
+            rows["lm_head.bias"] = "head.words.out.bias"
+            tied["lm_head.decoder.weight"] = embeddings + "word_embeddings.weight"
+            tied["lm_head.decoder.bias"] = "lm_head.bias"
+        else:
+            rows["lm_head.decoder.{p}"] = "head.words.out.{p}"
+            skip["lm_head.bias"] = "added to nothing where the last matrix is not the embedding's"
+    else:
+        skip |= {name: "a head that this architecture leaves out" for name in OTHERS["roberta."]}
+    if config.head == "classes":
+        rows |= {a: f"head.classes.{b}.{{p}}" for a, b in CLASS_ROWS["roberta."].items()}
+    elif config.head in ("tags", "span"):
+        name = {"tags": "classifier.{p}", "span": "qa_outputs.{p}"}[config.head]
+        rows[name] = f"head.{config.head}.out.{{p}}"
+    return Table(rows, skip=skip, tied=tied, old=OLD, prefix=PREFIX)
