@@ -2,7 +2,7 @@
 
     loss = Σ_t (Σ over micro-batches of the term's sum) / (Σ over micro-batches of its count)          law 11
 
-A count is known from the batch alone (`per`: real target tokens, or rows), so the first micro-batch's gradient is
+A count is known from the batch alone (`per`: real target tokens, or rows; boxes), so the first micro-batch's gradient is
 right before the last one is drawn."""
 
 from collections.abc import Sequence
@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InternalError
-from ..models.interface import Choices, Per, Predictions, Term, Values
+from ..models.interface import Choices, Detected, Per, Predictions, Summed, Term, Values
 from ..shapes import Batch
+from .boxes import detection_terms
 from .losses import TokenLoss, token_loss
 
 
@@ -22,6 +23,8 @@ def term_loss(term: Term, smoothing: float = 0.0) -> TokenLoss:
     """The sum of a term, what is logged of it, and its count.  Smoothing concerns `Predictions` alone."""
     if isinstance(term, Predictions):
         return token_loss(term, smoothing)
+    if isinstance(term, Summed):
+        return TokenLoss(term.total, term.total.detach(), 0)
     made = square_loss(term) if isinstance(term, Values) else choice_loss(term)
     return TokenLoss(made, made.detach(), term.labels.numel())
 
@@ -41,6 +44,7 @@ def choice_loss(c: Choices) -> Tensor:
 
 def terms_of(made: Any) -> tuple[Term, ...]:
     """What `loss_inputs` gave, one term or several, as a tuple with one name each."""
+    made = detection_terms(made) if isinstance(made, Detected) else made
     terms: tuple[Term, ...] = made if isinstance(made, tuple) else (made,)
     names = [t.name for t in terms]
     if len(set(names)) < len(names):
@@ -52,21 +56,24 @@ class Totals:
     """How many labels a step has of each kind, from its batches alone."""
 
     def __init__(self, batches: Sequence[Batch]) -> None:
+        self.batches = batches
         counts = [(b.target_tokens, len(b)) for b in batches]
         self.counts: dict[Per, list[int]] = {
             "token": [tokens for tokens, _ in counts],
             "row": [rows for _, rows in counts],
         }
 
-    def of(self, term: Term, i: int) -> int:
+    def of(self, term: Term, i: int) -> float:
         """The labels of a term in all batches, given it over batch i; 1 where there are none.
 
         Raises InternalError where the term's own count is not what its `per` says."""
+        if isinstance(term, Summed):
+            return sum(map(term.count, self.batches)) or 1.0
         counts = self.counts[term.per]
         return max(1, sum(counts) * _times(term, counts[i]))
 
 
-def _times(term: Term, expected: int) -> int:
+def _times(term: Predictions | Values | Choices, expected: int) -> int:
     """How many labels of a term stand for one token or row (two for the ends of a span)."""
     n = term.labels.numel()
     if n == expected:

@@ -1,6 +1,6 @@
 """What training and decoding may ask of a model.  Search, measurement and the page know nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self
 
@@ -88,7 +88,39 @@ class Choices:
         return cls(logits, torch.arange(len(a), device=a.device), name="pair")
 
 
-Term = Predictions | Values | Choices
+@dataclass(frozen=True, kw_only=True)
+class BoxWeights:
+    """How a box is matched with a query, and what its losses weigh (Carion et al. 2020, section 3.1)."""
+
+    match_class: float = 1.0
+    match_box: float = 5.0
+    match_giou: float = 2.0
+    box: float = 5.0
+    giou: float = 2.0
+    nothing: float = 0.1  # of a query without a box, in the loss of classes
+
+
+@dataclass(frozen=True)
+class Detected:
+    """What N queries say of B pictures after each of L layers, and what is there; `learn.boxes` makes its terms."""
+
+    logits: Tensor  # (L, B, N, K + 1), the last class: nothing
+    boxes: Tensor  # (L, B, N, 4): centre x, y, width, height in 0 … 1
+    labels: Tensor  # (B, M) int64, -1 where there is none
+    truth: Tensor  # (B, M, 4)
+    weights: BoxWeights
+
+
+@dataclass(frozen=True)
+class Summed:
+    """A sum that is made already, and how much of what it is divided by a batch has: known from the batch alone."""
+
+    total: Tensor
+    count: Callable[[Batch], float]
+    name: str
+
+
+Term = Predictions | Values | Choices | Summed
 
 
 def chosen(x: Tensor, keep: Keep) -> Tensor:
@@ -170,7 +202,7 @@ def set_state(net: nn.Module, tensors: Mapping[str, Tensor], *, place: object = 
             tensor.copy_(tensors[name])
 
 
-HEADS = ("head.", "pooler.")  # what a net of another task may lack or bring along
+HEADS = ("head.", "pooler.", "queries.")  # what a net of another task may lack or bring along
 
 
 def adopt(net: nn.Module, tensors: Mapping[str, Tensor], *, place: object = "") -> list[str]:
