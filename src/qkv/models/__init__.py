@@ -6,7 +6,21 @@ from torch import nn
 
 from ..config import from_dict, to_dict
 from ..errors import ConfigError, did_you_mean
-from . import bart, bert, bigbird, detr, gpt2, llama, longformer, marian, rnn, rnn_encoder, t5, transformer, vit
+from . import (
+    bart,
+    bert,
+    bigbird,
+    detr,
+    gpt2,
+    llama,
+    longformer,
+    marian,
+    rnn,
+    rnn_encoder,
+    t5,
+    transformer,
+    vit,
+)
 
 FAMILIES: dict[str, Any] = {
     "rnn": rnn,
