@@ -1,6 +1,6 @@
 """A decoder alone: ids -> the next id, after each of them (GPT-2, Llama)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -124,12 +124,12 @@ class LanguageModel(nn.Module):
         return Predictions(states, self.headed.weight, None, chosen(target, counts))
 
     def start(self, batch: Batch) -> StackState:
-        """All tokens of the prompts but the last, which is fed first.  Raises nothing for a prompt of one token."""
+        """All tokens of the prompts but the last, which is fed first: a past that is a sum forgets nothing."""
         x = self.embed(batch.source)
         state = self.decoder.start(len(batch), x, None, None)
-        _, state = self.decoder.prompt(x, batch.keep, state, batch.marked)
-        lengths = None if state.lengths is None else state.lengths - 1
-        return replace(state, length=state.length - 1, lengths=lengths)
+        last = batch.keep.sum(1, keepdim=True) - 1
+        here = torch.arange(batch.keep.shape[1], device=x.device)
+        return self.decoder.prompt(x, batch.keep & (here < last), state, batch.marked)[1]
 
     def first(self, batch: Batch) -> Tensor:
         """The last token of every prompt (B): what the first step is fed."""

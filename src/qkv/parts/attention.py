@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..shapes import Bias, Heads, Maps, States
+from ..shapes import Bias, Heads, Keep, Maps, States
 from . import kernels
 from .dropout import Dropout
+from .favor import Favor, Features
+from .linear import Sums
 from .norms import RMSNorm
 from .patterns import Allowed
 from .scores import Additive, General, Score, unit
@@ -52,8 +54,18 @@ class AttentionConfig:
     score: Score = "scaled"
     scale: float | None = None  # None: D ** -0.5.  T5 and its kin: 1.0
     dropout: float = 0.0
+    features: Features | None = (
+        None  # random features in place of the softmax: cost linear in length
+    )
 
     def __post_init__(self) -> None:
+        if self.features is not None and (self.dropout or self.score != "scaled"):
+            raise ConfigError(
+                f"features with dropout {self.dropout} on weights and score {self.score!r}: there are no weights, and the kernel is"
+                " that of the scaled product",
+                fix='attention dropout 0, score = "scaled"',
+                code="QKV-013",
+            )
         if self.d_head is None and self.d_model % self.n_heads:
             raise ConfigError(
                 f"d_model {self.d_model} does not divide into {self.n_heads} heads",
@@ -102,6 +114,7 @@ class Attention(nn.Module):
         self.normed = config.qk_norm is not None
         self.sharpness = nn.Parameter(torch.tensor(D**0.5)) if config.score == "cosine" else None
         self.dropout = Dropout(config.dropout)
+        self.favor = None if config.features is None else Favor(config.features, D)
         self.probe: Probe | None = None
 
     def keys(self, memory: States, place: States | None = None) -> tuple[Heads, Heads]:
@@ -121,7 +134,9 @@ class Attention(nn.Module):
         return changed
 
     def weights(self, q: Heads, k: Heads, allowed: Allowed, bias: Bias | None) -> Maps:
-        """(B, H, T, S): the definition of what this layer looks at."""
+        """(B, H, T, S): the definition of what this layer looks at; with features the map they imply."""
+        if self.favor is not None:
+            return self.favor.weights(q, spread(k, self.n_heads), allowed, scale=self.scale)
         if isinstance(self.score, Additive):
             added = self.score(q, spread(k, self.n_heads))
             return kernels.softmax(added if bias is None else added + bias, allowed.dense())
@@ -134,11 +149,26 @@ class Attention(nn.Module):
         if self.probe is not None:
             with torch.no_grad():
                 self.probe(self.weights(q, k, allowed, bias))
-        if self.kind == "additive" or (self.training and self.dropout.p):
+        if self.favor is not None:
+            k, v = spread(k, self.n_heads), spread(v, self.n_heads)
+            y = self.favor(q, k, v, allowed, scale=self.scale)
+        elif self.kind == "additive" or (self.training and self.dropout.p):
             weights = self.dropout(self.weights(q, k, allowed, bias))
             y = kernels.mix(weights, spread(v, self.n_heads))
         else:
             y = attend(q, k, v, allowed, bias=bias, scale=self.scale)
-        y = y.transpose(1, 2).flatten(-2)  # (B, H, T, D) -> (B, T, C)
+        return self.merged(y, q)
+
+    def advance(self, q: Heads, k: Heads, v: Heads, keep: Keep, sums: Sums) -> tuple[States, Sums]:
+        """The next T tokens of a sequence whose past is `sums`; of features only.  keep (R, T) -> (R, T, C), the new past."""
+        if self.favor is None:
+            raise ConfigError("sums of a past need features", fix="features = 256", code="QKV-013")
+        k, v = spread(k, self.n_heads), spread(v, self.n_heads)
+        y, sums = self.favor.advance(q, k, v, keep, sums, scale=self.scale)
+        return self.merged(y, q), sums
+
+    def merged(self, y: Heads, q: Heads) -> States:
+        """The heads' answers as one, (B, H, T, D) -> (B, T, C), in q's precision."""
+        y = y.transpose(1, 2).flatten(-2)
         merged: Tensor = self.o(y.to(q.dtype))  # a CPU sums in float32
         return merged

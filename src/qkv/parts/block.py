@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
-from ..shapes import Bias, Keep, States
+from ..shapes import Bias, Heads, Keep, States
 from .attention import Attention, AttentionConfig
 from .cache import CHUNK, KV, filled
 from .dropout import Dropout
+from .favor import Features
+from .linear import Sums
 from .norms import Norm, make_norm
 from .patterns import Allowed, Causal, Full, Pattern, Window, parse
 from .positions import Alibi, BucketBias, Buckets, Rotary, Turn, rotate
@@ -57,6 +59,7 @@ class StackConfig:
     scale: float | None = None  # None: D ** -0.5.  T5 and its kin: 1.0
     dropout: float = 0.0  # on what each sublayer adds
     attn_dropout: float = 0.0  # on attention weights
+    features: Features | None = None  # random features in place of the softmax
     ff_dropout: float = 0.0  # inside the feed-forward network
 
     def __post_init__(self) -> None:
@@ -85,6 +88,13 @@ class StackConfig:
         self.attention(None)
         if self.pattern is not None:
             parse(self.pattern)
+        biased = isinstance(self.relative, Alibi | Buckets)
+        if self.features is not None and (biased or set(self.patterns) - {Full(), Causal()}):
+            raise ConfigError(
+                "features sum over all keys: no window, no pattern, and no bias on pairs",
+                fix="remove them, or features; learned, sinusoid and rotary positions are possible",
+                code="QKV-013",
+            )
 
     @property
     def patterns(self) -> tuple[Pattern, ...]:
@@ -107,6 +117,7 @@ class StackConfig:
             qk_norm=self.norm_eps if self.qk_norm else None,
             scale=self.scale,
             dropout=self.attn_dropout,
+            features=self.features,
         )
 
 
@@ -146,9 +157,15 @@ Pair = tuple[Tensor, Tensor]
 class Past:
     """A cache, and where this pass writes: from `at` on, or each row at a place of its own."""
 
-    kv: KV
+    kv: KV | Sums
     at: int
     rows_at: Tensor | None = None
+
+    def real(self, keep: Keep, T: int) -> Keep:
+        """Which of the T tokens of this pass are no padding (R, T); keep (R, capacity) is of the whole cache."""
+        if self.rows_at is None:
+            return keep[:, self.at : self.at + T]
+        return keep.gather(1, self.rows_at[:, None])
 
 
 class Block(nn.Module):
@@ -176,21 +193,31 @@ class Block(nn.Module):
 
     def forward(
         self, x: States, sight: Sight, *, past: Past | None = None, cross: Pair | None = None
-    ) -> tuple[States, KV | None]:
+    ) -> tuple[States, KV | Sums | None]:
         """x (B, T, C) -> x (B, T, C), and the cache that now holds it, where `past` is given."""
         h = self.enter(x, self.attn_norm)
         q, (k, v) = self.attn.queries(placed(h, sight)), self.attn.keys(h, sight.place)
         if sight.turn is not None:
             q, k = rotate(q, sight.turn), rotate(k, sight.turn)
-        kv = None if past is None else past.kv.put(k, v, past.at, past.rows_at)
-        k, v = (k, v) if kv is None else (kv.k, kv.v)
-        x = self.leave(x, self.attn(q, k, v, sight.own, bias=sight.bias), self.attn_norm)
+        y, kv = self.look(q, k, v, sight, past)
+        x = self.leave(x, y, self.attn_norm)
         if cross is not None and sight.memory is not None:
             h = self.enter(x, self.cross_norm)
             y = self.cross(self.cross.queries(placed(h, sight)), *cross, sight.memory)
             x = self.leave(x, y, self.cross_norm)
         h = self.enter(x, self.ff_norm)
         return self.leave(x, self.ff(h), self.ff_norm), kv
+
+    def look(
+        self, q: Heads, k: Heads, v: Heads, sight: Sight, past: Past | None
+    ) -> tuple[States, KV | Sums | None]:
+        """Attention of the tokens to themselves and to `past`, which comes back with their keys and values."""
+        if past is None:
+            return self.attn(q, k, v, sight.own, bias=sight.bias), None
+        if isinstance(past.kv, Sums):
+            return self.attn.advance(q, k, v, past.real(sight.own.keep, q.shape[2]), past.kv)
+        kv = past.kv.put(k, v, past.at, past.rows_at)
+        return self.attn(q, kv.k, kv.v, sight.own, bias=sight.bias), kv
 
 
 def placed(h: States, sight: Sight) -> States:
@@ -205,7 +232,7 @@ class StackState:
     `owner` says which source a row decodes, so that reordering beams of one source leaves the memory alone.
     `lengths` (R) where rows have seen different numbers of tokens (prompts); `length` is then the largest."""
 
-    own: tuple[KV, ...]
+    own: tuple[KV | Sums, ...]
     cross: tuple[Pair, ...]
     memory_keep: Keep | None
     owner: Tensor  # (R)
@@ -305,14 +332,21 @@ class Stack(nn.Module):
         self, rows: int, like: Tensor, memory: States | None, memory_keep: Keep | None
     ) -> StackState:
         """The state before the first token; `like` gives device and dtype."""
-        D, H = self.config.attention(None).head_width, self.config.attention(None).kv_heads
         return StackState(
-            own=tuple(KV.empty(like, rows, H, D) for _ in self.each),
+            own=tuple(self.unwritten(rows, like) for _ in self.each),
             cross=() if memory is None else tuple(b.cross.keys(memory) for b in self.each),
             memory_keep=memory_keep,
             owner=torch.arange(rows, device=like.device),
             length=0,
         )
+
+    def unwritten(self, rows: int, like: Tensor) -> KV | Sums:
+        """The cache of a layer that has seen nothing."""
+        config, features = self.config.attention(None), self.config.features
+        if features is None:
+            return KV.empty(like, rows, config.kv_heads, config.head_width)
+        m = features.number(config.head_width)
+        return Sums.empty(like, rows, config.n_heads, m=m, d_head=config.head_width)
 
     def prompt(
         self, x: States, keep: Keep, state: StackState, marked: Keep | None = None
@@ -344,7 +378,7 @@ class Stack(nn.Module):
 
     def advance(
         self, x: States, own: Allowed, state: StackState, past: Past
-    ) -> tuple[States, tuple[KV, ...]]:
+    ) -> tuple[States, tuple[KV | Sums, ...]]:
         """x (R, T, C) through all blocks, each writing its own cache where `past` says."""
         seen, kept = None, []
         if state.memory_keep is not None:
