@@ -344,7 +344,7 @@ def test_a_patchs_product_is_a_convolution():
     torch.manual_seed(0)
     patches = Patches(PatchConfig(d_model=8, image_size=(14, 13), patch_size=(3, 4), firsts=0))
     x = torch.randn(2, 3, 14, 13)
-    want = patches.patch(x).flatten(2).transpose(1, 2) + patches.position
+    want = patches.patch(x).flatten(2).transpose(1, 2) + patches.places.position
     assert_close(patches(x), want, atol=1e-5, rtol=0)
     assert cut(x, (3, 4)).shape == (2, 4 * 3, 3 * 3 * 4)
 

@@ -12,6 +12,7 @@ from . import (
     bigbird,
     detr,
     gpt2,
+    hybrid,
     llama,
     longformer,
     marian,
@@ -36,6 +37,7 @@ FAMILIES: dict[str, Any] = {
     "marian": marian,
     "detr": detr,
     "vit": vit,
+    "hybrid": hybrid,
 }
 CONFIGS: dict[str, Any] = {
     "rnn": rnn.RnnConfig,
@@ -51,6 +53,7 @@ CONFIGS: dict[str, Any] = {
     "marian": marian.MarianConfig,
     "detr": detr.DetrConfig,
     "vit": vit.VitConfig,
+    "hybrid": hybrid.HybridConfig,
 }
 
 

@@ -17,6 +17,7 @@ from .interface import Memory, Predictions, Term, Values
 
 PictureHead = Literal["none", "classes", "distilled"]
 Pool = Literal["first", "mean"]
+FEW = 16  # tokens below which a product's kernel depends on how many pictures there are
 
 
 class Tokens(Protocol):
@@ -51,20 +52,24 @@ class PictureHeadConfig:
 class PictureHeads(nn.Module):
     """`classes`, and `distilled` where there are two."""
 
+    classes: Labels
+    distilled: Labels
+
     def __init__(self, config: PictureHeadConfig, d_model: int) -> None:
         super().__init__()
         self.kind, self.problem = config.kind, config.problem
-        for name in ("classes", "distilled")[: ("none", "classes", "distilled").index(config.kind)]:
-            self.add_module(name, Labels(d_model, config.n_labels, dropout=config.dropout))
+        if config.kind != "none":
+            self.classes = Labels(d_model, config.n_labels, dropout=config.dropout)
+        if config.kind == "distilled":
+            self.distilled = Labels(d_model, config.n_labels, dropout=config.dropout)
 
 
 class PictureEncoder(nn.Module):
     """head(pool(encoder(embed(pixels)))).
 
     `firsts` tokens of `embed` stand for no place of the picture: the first is pooled, or with pool = "mean" the others
-    are averaged.  `image_size` (height, width) and `channels` say what pictures it is made for."""
-
-    source_rows = 1  # parts that mind the number of pictures pad their own rows
+    are averaged.  `image_size` (height, width) and `channels` say what pictures it is made for.  `source_rows`: how many
+    pictures are to be read at once so that neighbours change no bit of an answer (law 2)."""
 
     def __init__(
         self,
@@ -84,6 +89,8 @@ class PictureEncoder(nn.Module):
         self.head = PictureHeads(head, encoder.config.d_model)
         self.image_size, self.channels = image_size, channels
         self.firsts, self.pool = firsts, pool
+        rows, columns = self.grid(*image_size)
+        self.source_rows = 1 if firsts + rows * columns >= FEW else FEW
 
     def grid(self, height: int, width: int) -> Grid:
         """Rows and columns of the tokens after the first `firsts`, for a picture of so many pixels."""
@@ -142,10 +149,8 @@ class PictureEncoder(nn.Module):
         return own, labelled(self.head.distilled, second, label, self.head.problem, "distilled")
 
 
-def labelled(last: nn.Module, x: Tensor, label: Tensor, problem: Problem, name: str) -> Term:
+def labelled(last: Labels, x: Tensor, label: Tensor, problem: Problem, name: str) -> Term:
     """The term of labels read from x (B, C): one class of each row, any of them, or numbers to be near."""
-    if not isinstance(last, Labels):
-        raise TypeError(f"{type(last).__name__} is not Labels")
     if problem == "value":
         return Values(last(x).flatten(), label.flatten(), name=name)
     if problem == "many":

@@ -162,8 +162,8 @@ def build(config: VitConfig) -> PictureEncoder:
     return net
 
 
-def begin(net: PictureEncoder) -> None:
-    """Products Xavier-uniform, the labels' N(0, 0.02), biases 0 (as the paper's code; positions: `Patches`)."""
+def begin(net: nn.Module) -> None:
+    """Products Xavier-uniform, the labels' N(0, 0.02), biases 0 (as the paper's code)."""
     for name, p in net.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(p)
@@ -171,11 +171,8 @@ def begin(net: PictureEncoder) -> None:
             nn.init.normal_(p, std=0.02)
         elif p.dim() == 2:
             nn.init.xavier_uniform_(p)
-        elif p.dim() == 4:  # a patch's product
+        elif name == "embed.patch.weight":
             nn.init.normal_(p, std=p[0].numel() ** -0.5)
-    for token in (net.embed.first, net.embed.second) if isinstance(net.embed, Patches) else ():
-        if token is not None:
-            nn.init.normal_(token, std=0.02)
 
 
 # ---- their configuration
@@ -321,14 +318,14 @@ def fitted(config: VitConfig, theirs: Mapping[str, Tensor]) -> VitConfig:
 def table(config: VitConfig) -> Table:
     at = config.layout + "."
     rows: dict[str, str | Op] = {
-        at + "embeddings.position_embeddings": "embed.position",
+        at + "embeddings.position_embeddings": "embed.places.position",
         at + "embeddings.patch_embeddings.projection.{p}": "embed.patch.{p}",
         at + "layernorm.{p}": "encoder.norm.{p}",
         **{f"{at}encoder.layer.{{i}}.{a}": f"encoder.blocks.{{i}}.{b}" for a, b in LAYERS.items()},
     }
     for name, ours in {"cls_token": "first", "distillation_token": "second"}.items():
         if config.firsts > (ours == "second"):
-            rows[f"{at}embeddings.{name}"] = f"embed.{ours}"
+            rows[f"{at}embeddings.{name}"] = f"embed.places.{ours}"
     skip = {at + "embeddings.mask_token": "stands for hidden patches, which no head here has"}
     if config.has_pooler:
         rows[at + "pooler.dense.{p}"] = "pooler.dense.{p}"

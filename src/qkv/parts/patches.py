@@ -27,9 +27,54 @@ def both(size: Size, name: str = "size") -> Grid:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlaceConfig:
+    """A grid of places, each a vector of d_model, and `firsts` learned tokens (0, 1, 2) before them."""
+
+    d_model: int
+    grid: Grid
+    firsts: int = 1
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.d_model < 1 or not 0 <= self.firsts <= 2 or min(self.grid) < 1:
+            raise ConfigError(
+                f"d_model {self.d_model}, firsts {self.firsts}, grid {self.grid}",
+                fix="d_model from 1, firsts 0, 1 or 2, a grid of at least one place",
+            )
+
+
+class Places(nn.Module):
+    """[first; second; x_1; x_2; …] + position: (B, rows · columns, C) -> (B, firsts + rows · columns, C).
+
+    On another grid positions are interpolated between the learned ones (bicubic, as the published nets do)."""
+
+    def __init__(self, config: PlaceConfig) -> None:
+        super().__init__()
+        C, n = config.d_model, config.firsts
+        self.first = nn.Parameter(torch.randn(1, 1, C) * 0.02) if n else None
+        self.second = nn.Parameter(torch.randn(1, 1, C) * 0.02) if n > 1 else None
+        self.position = nn.Parameter(torch.randn(1, n + config.grid[0] * config.grid[1], C) * 0.02)
+        self.config, self.drop = config, Dropout(config.dropout)
+
+    def positions(self, grid: Grid) -> Tensor:
+        """(1, firsts + rows · columns, C) of a grid."""
+        if grid == self.config.grid:
+            return self.position
+        n, (rows, columns), C = self.config.firsts, self.config.grid, self.config.d_model
+        table = self.position[:, n:].reshape(1, rows, columns, C).permute(0, 3, 1, 2)
+        made = F.interpolate(table, size=grid, mode="bicubic", align_corners=False)
+        return torch.cat([self.position[:, :n], made.permute(0, 2, 3, 1).flatten(1, 2)], 1)
+
+    def forward(self, x: States, grid: Grid) -> States:
+        before = [t.expand(len(x), -1, -1) for t in (self.first, self.second) if t is not None]
+        x = torch.cat([t.to(x.dtype) for t in before] + [x], 1) if before else x
+        dropped: Tensor = self.drop(x + self.positions(grid))
+        return dropped
+
+
+@dataclass(frozen=True, kw_only=True)
 class PatchConfig:
-    """`firsts`: how many learned tokens stand before the patches (0, 1, 2).  Pixels right of and below the last whole
-    patch are not read, as in the published nets."""
+    """Pixels right of and below the last whole patch are not read, as in the published nets."""
 
     d_model: int
     image_size: Size = 224  # of the pictures that the positions are made for
@@ -39,17 +84,15 @@ class PatchConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.channels, self.d_model) < 1 or not 0 <= self.firsts <= 2:
-            raise ConfigError(
-                f"channels {self.channels}, d_model {self.d_model}, firsts {self.firsts}",
-                fix="channels and d_model from 1, firsts 0, 1 or 2",
-            )
+        if self.channels < 1:
+            raise ConfigError(f"channels {self.channels}", fix="1 for grey, 3 for colours")
         if min(self.grid) < 1:
             raise ConfigError(
                 f"image_size {self.image_size} is smaller than patch_size {self.patch_size}",
                 fix="make the patches smaller, e.g. a seventh of the picture",
                 code="QKV-013",
             )
+        self.placed()
 
     @property
     def patch(self) -> Grid:
@@ -60,6 +103,11 @@ class PatchConfig:
         """Rows and columns of patches in a picture of `image_size`."""
         return cells(both(self.image_size, "image_size"), self.patch)
 
+    def placed(self) -> PlaceConfig:
+        return PlaceConfig(
+            d_model=self.d_model, grid=self.grid, firsts=self.firsts, dropout=self.dropout
+        )
+
 
 def cells(size: Grid, patch: Grid) -> Grid:
     """Whole patches in a picture."""
@@ -68,28 +116,22 @@ def cells(size: Grid, patch: Grid) -> Grid:
 
 def cut(pixels: Pixels, patch: Grid) -> Tensor:
     """(B, c, H, W) -> (B, patches, c · h · w), row by row; what does not fill a patch is left out."""
-    (rows, columns), (h, w) = cells((pixels.shape[-2], pixels.shape[-1]), patch), patch
-    x = pixels[..., : rows * h, : columns * w]
-    x = x.unflatten(-1, (columns, w)).unflatten(-3, (rows, h))  # (B, c, rows, h, columns, w)
-    return x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    (B, c, H, W), (h, w) = pixels.shape, patch
+    rows, columns = cells((H, W), patch)
+    x = pixels[..., : rows * h, : columns * w].reshape(B, c, rows, h, columns, w)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(B, rows * columns, c * h * w)
 
 
 class Patches(nn.Module):
-    """x = [first; second; E p_1; E p_2; …] + position: (B, c, H, W) -> (B, firsts + patches, C).
+    """places(E p_1, E p_2, …): (B, c, H, W) -> (B, firsts + patches, C).
 
-    E is a convolution whose step is its own size, so each patch is one product.  Pictures of another size have their
-    positions interpolated between the learned ones (bicubic, as the published nets do).
+    E is a convolution whose step is its own size, so each patch is one product.
     Raises DataError for pictures of other channels, or smaller than a patch."""
 
     def __init__(self, config: PatchConfig) -> None:
         super().__init__()
-        C, (rows, columns) = config.d_model, config.grid
-        self.patch = nn.Conv2d(config.channels, C, config.patch, stride=config.patch)
-        self.first = nn.Parameter(torch.zeros(1, 1, C)) if config.firsts else None
-        self.second = nn.Parameter(torch.zeros(1, 1, C)) if config.firsts > 1 else None
-        self.position = nn.Parameter(torch.empty(1, config.firsts + rows * columns, C))
-        nn.init.normal_(self.position, std=0.02)
-        self.config, self.drop = config, Dropout(config.dropout)
+        self.patch = nn.Conv2d(config.channels, config.d_model, config.patch, stride=config.patch)
+        self.places, self.config = Places(config.placed()), config
 
     def grid(self, height: int, width: int) -> Grid:
         """Rows and columns of patches.  Raises DataError QKV-033 where there is none."""
@@ -101,22 +143,9 @@ class Patches(nn.Module):
             )
         return made
 
-    def positions(self, grid: Grid) -> Tensor:
-        """(1, firsts + patches, C) of pictures with this grid."""
-        if grid == self.config.grid:
-            return self.position
-        n = self.config.firsts
-        table = self.position[:, n:].unflatten(1, self.config.grid).permute(0, 3, 1, 2)
-        made = F.interpolate(table, size=grid, mode="bicubic", align_corners=False)
-        return torch.cat([self.position[:, :n], made.permute(0, 2, 3, 1).flatten(1, 2)], 1)
-
     def forward(self, pixels: Pixels) -> States:
         check_channels(pixels, self.config.channels)
-        grid = self.grid(pixels.shape[-2], pixels.shape[-1])
-        weight = self.patch.weight
+        grid, weight = self.grid(pixels.shape[-2], pixels.shape[-1]), self.patch.weight
         x = cut(pixels.to(weight.dtype), self.config.patch)
-        x = F.linear(x, weight.flatten(1), self.patch.bias)
-        before = [t.expand(len(x), -1, -1) for t in (self.first, self.second) if t is not None]
-        x = torch.cat([*before, x], 1) if before else x
-        dropped: Tensor = self.drop(x + self.positions(grid))
-        return dropped
+        y: Tensor = self.places(F.linear(x, weight.flatten(1), self.patch.bias), grid)
+        return y
