@@ -24,7 +24,7 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 BASE = {"errors", "shapes", "config", "messages"}
 STORE = {f"weights.{m}" for m in ("store", "files", "manifest", "place", "disk")}
 COMMON_GROUND = BASE | STORE | {"weights", "__init__"}
-FREE = ("model", "generate", "checkpoints", "read", "readings", "recipe", "run", "jobs", "chat", "dry_run", "runs", "score", "doctor") + (
+FREE = ("model", "generate", "checkpoints", "read", "readings", "recipe", "run", "jobs", "chat", "dry_run", "runs", "score", "doctor", "pictures") + (
     "cli", "serve", "rag", "__init__", "__main__",
 )  # fmt: skip  # may use anything
 # package -> what of qkv it may use, itself and the common ground aside (DESIGN section 2)
@@ -236,7 +236,7 @@ SURFACE = ["Model", "Run", "Translation", "evaluate", "load", "record", "train"]
 SIGNATURES = {  # DESIGN section 4.1: names, order and defaults; more may follow, by name only
     "load": "source, device='auto', dtype=None",
     "record": "model, layers=None, heads=None",
-    "Model.logits": "self, ids, keep=None, target=None",
+    "Model.logits": "self, ids=None, keep=None, target=None, pixels=None",
     "Model.translate": "self, texts, beam=1, nbest=1, max_new_tokens=None, batch_tokens=4096",
     "Model.generate": "self, prompts, max_new_tokens=128, beam=1, temperature=0.0, top_k=None, top_p=None, stop=(), seed=0,"
     " stream=False",

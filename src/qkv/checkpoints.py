@@ -30,9 +30,11 @@ from .weights.folder import tensors
 from .weights.strict import CONFIG, GENERATION, generation, read_config, read_json
 
 if TYPE_CHECKING:  # loading a translator needs none of the objectives
+    from .data.images.process import Processor
     from .data.objectives.chat import ChatTemplate
 
 FORMAT = 1
+PROCESSOR = "preprocessor_config.json"
 Files = dict[str, bytes | File]
 KEYS = ("format_version", "model_type", "model", "decode", "chat")
 # settings of generation: their names and ours
@@ -107,14 +109,17 @@ def _ours(folder: Path, values: dict[str, Any]) -> Model:
             code="QKV-055",
         )
     config = configure(values["model"], place=path)
-    tokenizer = load_tokenizer(folder)
-    fits(tokenizer, config, folder)
+    texts = hasattr(config, "vocab_size")
+    tokenizer = load_tokenizer(folder) if texts else None
+    if tokenizer is not None:
+        fits(tokenizer, config, folder)
     with torch.device("meta"):
         shapes = {k: tuple(v.shape) for k, v in state_of(build(config)).items()}
     net = _built(config)
     set_state(net, tensors(folder, shapes).load(), place=folder)
     decode = from_dict(SearchConfig, values.get("decode", {}), place=path, at="decode.")
-    return Model(net, tokenizer, config, decode, folder, _template(values, path))
+    template, processor = _template(values, path), _processor(folder)
+    return Model(net, tokenizer, config, decode, folder, template, processor)
 
 
 def _published(folder: Path) -> Model:
@@ -139,12 +144,13 @@ def _published(folder: Path) -> Model:
     theirs = {n: found[names[n]] for n in names if n in used}
     net = _built(config)
     set_state(net, table.forward(theirs), place=folder)
-    tokenizer = _tokenizer(folder)
+    tokenizer = _tokenizer(folder) if hasattr(config, "vocab_size") else None
     if tokenizer is not None:
         fits(tokenizer, config, folder)
     noted = values.get("qkv")
     template = _template(noted, place) if isinstance(noted, dict) else None
-    return Model(net, tokenizer, config, _decode(values, folder, net), folder, template)
+    decode, processor = _decode(values, folder, net), _processor(folder)
+    return Model(net, tokenizer, config, decode, folder, template, processor)
 
 
 def _template(values: Mapping[str, Any], place: object) -> "ChatTemplate | None":
@@ -159,6 +165,15 @@ def _tokenizer(folder: Path) -> AnyTokenizer | None:
     """None where no tokenizer's file lies there: such a model knows ids only."""
     names = {SETTINGS_FILE, *(name for wanted in LAYOUTS.values() for name in wanted)}
     return load_tokenizer(folder) if any((folder / name).is_file() for name in names) else None
+
+
+def _processor(folder: Path) -> "Processor | None":
+    """How pictures are made; None where the folder does not say: such a model knows pixels only."""
+    if not (folder / PROCESSOR).is_file():
+        return None
+    from .data.images.published import processor
+
+    return processor(read_json(folder, PROCESSOR), folder / PROCESSOR)
 
 
 def _built(config: Any) -> nn.Module:
@@ -228,10 +243,14 @@ def files(model: Model, weights: Mapping[str, Tensor] | None = None, card: str =
     held = state_of(model.net) if weights is None else weights
     module = FAMILIES[family_of(model.config)]
     text = model.tokenizer.files() if model.has_tokenizer else {}
-    noted: dict[str, Any] = {"decode": to_dict(model.decode)}
+    noted: dict[str, Any] = {} if model.has_pictures else {"decode": to_dict(model.decode)}
     if model.template is not None:
         noted["chat"] = to_dict(model.template)
     common = {"README.md": (card or f"# {model!r}\n").encode()}
+    if model.processor is not None:
+        from .data.images.published import settings
+
+        common[PROCESSOR] = _json(settings(model.processor))
     if hasattr(module, "HF") and (theirs := published(module, model.config, held)) is not None:
         config = module.to_hf(model.config)
         config["qkv"] = {"format_version": FORMAT} | noted
@@ -258,7 +277,8 @@ def published(module: Any, config: Any, held: Mapping[str, Tensor]) -> dict[str,
     except (QkvError, KeyError):
         return None
     said = {f.name: getattr(config, f.name) for f in fields(config)}
-    same = all(v is None or getattr(again, name) == v for name, v in said.items())
+    quiet = getattr(module, "UNSAID", ())  # how it learns, which no published form says
+    same = all(v is None or n in quiet or getattr(again, n) == v for n, v in said.items())
     return theirs if same else None
 
 

@@ -27,7 +27,8 @@ class DryRun:
     tokens_per_second: float
     estimated_seconds: float
     memory_bytes: int
-    vocab_size: int
+    vocab_size: int  # 0: no tokenizer
+    unit: str = "tokens"  # what tokens_per_second counts
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -52,7 +53,7 @@ def dry_run(recipe: str | Path | Mapping[str, Any], overrides: Overrides = ()) -
     """Read the data, build the model, time a few steps; nothing is written."""
     made = Recipe.read(recipe, overrides)
     start = load(made.start, device="cpu") if made.start else None
-    job = prepare(made, start.tokenizer if start else None)
+    job = prepare(made, start.tokenizer if start and start.has_tokenizer else None, start)
     net, _, _ = fresh_net(job, start)
     stream: Any = job.stream()
     nowhere: Any = _Nowhere()
@@ -74,7 +75,8 @@ def dry_run(recipe: str | Path | Mapping[str, Any], overrides: Overrides = ()) -
         trainer.optimizer.zero_grad(set_to_none=True)
         times.append(time.perf_counter() - began)
         tokens = sum(map(tokens_of, batches))
-        seen += [k for b in batches for k in (b.keep, b.target_keep) if k is not None]
+        keeps = [k for b in batches for k in (b.keep, b.target_keep, b.pixel_keep)]
+        seen += [k for k in keeps if k is not None and k.numel()]
     seconds = sorted(times[1:])[1]
     train, dev = job.sizes
     return DryRun(
@@ -82,10 +84,11 @@ def dry_run(recipe: str | Path | Mapping[str, Any], overrides: Overrides = ()) -
         report=job.report.to_dict(),
         train_pairs=train,
         dev_pairs=dev,
-        padding=1 - sum(int(k.sum()) for k in seen) / sum(k.numel() for k in seen),
+        padding=sum(int((~k).sum()) for k in seen) / max(1, sum(k.numel() for k in seen)),
         step_seconds=seconds,
         tokens_per_second=tokens / seconds,
         estimated_seconds=seconds * made.train.steps,
         memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        vocab_size=job.tokenizer.vocab_size,
+        vocab_size=0 if job.tokenizer is None else job.tokenizer.vocab_size,
+        unit="tokens" if job.processor is None else "pictures",
     )

@@ -43,6 +43,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "QKV-035": ("data changed during training", "학습 중에 데이터가 바뀌었습니다"),
     "QKV-036": ("compressed file that cannot be read", "압축 파일을 읽을 수 없습니다"),
     "QKV-037": ("input too long", "입력이 너무 깁니다"),
+    "QKV-038": ("picture that cannot be used", "쓸 수 없는 그림입니다"),
     # tokenizer
     "QKV-040": ("tokenizer that cannot be read", "토크나이저를 읽을 수 없습니다"),
     "QKV-041": ("tokenizer that does not fit the model", "토크나이저가 모델과 맞지 않습니다"),

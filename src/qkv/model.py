@@ -19,6 +19,7 @@ from .text import AnyTokenizer, Tokenizer
 from .weights import store
 
 if TYPE_CHECKING:  # a translation needs none of the objectives
+    from .data.images.process import Processor
     from .data.objectives.chat import ChatTemplate
 
 MULTIPLE = 16  # sources are right-padded to this: law 2
@@ -80,10 +81,12 @@ class Model:
         decode: SearchConfig | None = None,
         folder: Path | None = None,
         template: "ChatTemplate | None" = None,
+        processor: "Processor | None" = None,
     ) -> None:
         self.net, self._tokenizer, self.config = net.eval(), tokenizer, config
         self.decode, self.folder = decode or SearchConfig(), folder
         self.template = template  # how the conversations it learned from were written
+        self.processor = processor  # how pictures are made for it
 
     @property
     def tokenizer(self) -> AnyTokenizer:
@@ -117,11 +120,24 @@ class Model:
     def eos_id(self) -> int:
         return int(self.net.eos_id)  # type: ignore[arg-type]
 
+    @property
+    def has_pictures(self) -> bool:
+        """Does it read pictures, and no text?"""
+        return hasattr(self.net, "channels")
+
+    def reads_pictures(self) -> "Processor":
+        """How pictures are made for it.  Raises UsageError where it reads text, MissingError QKV-021 where nothing says how."""
+        from . import pictures
+
+        return pictures.processor_of(self)
+
     def __repr__(self) -> str:
         n = sum(p.numel() for p in self.net.parameters())
-        return (
-            f"Model({self.family}, {n / 1e6:.1f} M parameters, {self.config.vocab_size:,} pieces)"
-        )
+        if self.has_pictures:
+            reads = f"pictures of {self.net.channels} channels, {len(self.config.labels)} labels"
+        else:
+            reads = f"{self.config.vocab_size:,} pieces"
+        return f"Model({self.family}, {n / 1e6:.1f} M parameters, {reads})"
 
     # -- numbers ----------------------------------------------------------------------------------
 
@@ -135,12 +151,23 @@ class Model:
 
     @torch.inference_mode()
     def logits(
-        self, ids: Tensor, keep: Tensor | None = None, target: Tensor | None = None
+        self,
+        ids: Tensor | None = None,
+        keep: Tensor | None = None,
+        target: Tensor | None = None,
+        pixels: Tensor | None = None,
     ) -> Tensor:
         """The logits of the head: (B, T, V) after each token, (B, classes), …; ids (B, S), keep (B, S) bool.
 
-        An encoder-decoder is teacher-forced with target (B, T), ending in <eos>.
+        An encoder-decoder is teacher-forced with target (B, T), ending in <eos>.  A net of pictures reads
+        pixels (B, channels, height, width) as `processor` makes them, with keep (B, height, width) where some were padded.
         Raises DataError for ids outside the vocabulary, a missing target, shapes or types that do not fit."""
+        if self.has_pictures or pixels is not None:
+            from . import pictures
+
+            return pictures.logits(self, pixels, keep, ids)
+        if ids is None:
+            raise DataError("logits of what?", fix="pass ids (B, S)")
         writes = isinstance(self.net, Translator)
         if writes and target is None:
             raise DataError(
@@ -201,8 +228,15 @@ class Model:
 
         return read.fill(self, texts, n)
 
-    def classify(self, texts: str | tuple[str, str] | Sequence[str | tuple[str, str]]) -> Any:
-        """The label of a text or a pair, and the probability of each: `readings.Classified`."""
+    def classify(self, texts: Any) -> Any:
+        """The label of a text or a pair, or of a picture, and the probability of each: `readings.Classified`.
+
+        texts: str, a tuple of two, or a list of them; of a model of pictures a path, a PIL image, an array or tensor
+        (H, W), (H, W, c) or (c, H, W) of bytes or numbers in 0 … 1, or a list of them."""
+        if self.has_pictures:
+            from . import pictures
+
+            return pictures.classify(self, texts)
         from . import read
 
         return read.classify(self, texts)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .config import from_dict, override, read_toml, to_dict
+from .data.images.config import ImageClassifyConfig
+from .data.images.sources import ImageSource
 from .data.objectives import OBJECTIVES
 from .data.records import RecordSource
 from .data.sources import PairSource
@@ -16,8 +18,11 @@ from .learn.optim import OptimConfig
 from .text import TextConfig
 
 Overrides = Mapping[str, Any] | Sequence[str]
-Source = PairSource | RecordSource
+Source = PairSource | RecordSource | ImageSource
 TRANSLATE = "translate"
+# objectives on pictures, and their settings
+PICTURES: dict[str, type] = {"image-classify": ImageClassifyConfig}
+KINDS: dict[str, type] = {name: o.config for name, o in OBJECTIVES.items()} | PICTURES
 # what an evaluation measures beside the loss, by objective
 MEASURES = {
     "lm": ("perplexity",),
@@ -31,12 +36,13 @@ MEASURES = {
     "tag": ("f1", "precision", "recall"),
     "answer": ("exact", "f1"),
     "contrast": ("recall@1",),
+    "image-classify": ("accuracy", "f1"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The sources are pairs for translation, records for every other objective."""
+    """The sources are pairs for translation, pictures for objectives on pictures, records for every other objective."""
 
     train: Any  # Source
     dev: Any = None  # None: every example whose hash falls into `holdout` is kept apart
@@ -134,12 +140,11 @@ class Recipe:
                 raise ConfigError(
                     f"objective {TRANSLATE!r} has no setting {next(iter(settings))!r}",
                     place=place,
-                    fix=f"remove it, or choose a kind: {', '.join(OBJECTIVES)}",
+                    fix=f"remove it, or choose a kind: {', '.join(KINDS)}",
                     code="QKV-010",
                 )
             return None
-        config = OBJECTIVES[self.objective_kind].config
-        return from_dict(config, settings, place=place, at="objective.")
+        return from_dict(KINDS[self.objective_kind], settings, place=place, at="objective.")
 
     def model_config(self, given: Mapping[str, Any], place: object = "") -> Any:
         """The family's configuration; `given` is what the data decides, as far as the family asks for it."""
@@ -168,6 +173,13 @@ class Recipe:
         def move(source: Source) -> Source:
             if isinstance(source, RecordSource):
                 return replace(source, path=full(source.path))
+            if isinstance(source, ImageSource):
+                return replace(
+                    source,
+                    path=full(source.path),
+                    labels=full(source.labels),
+                    images=full(source.images),
+                )
             return replace(
                 source,
                 path=full(source.path),
@@ -184,18 +196,19 @@ def _kind(values: Mapping[str, Any], place: object) -> str:
     """The objective's name.  Raises ConfigError with the nearest known one."""
     objective = values.get("objective", {})
     kind = objective.get("kind", TRANSLATE) if isinstance(objective, Mapping) else TRANSLATE
-    if kind != TRANSLATE and kind not in OBJECTIVES:
+    if kind != TRANSLATE and kind not in KINDS:
         raise ConfigError(
             f"objective.kind = {kind!r} is unknown",
             place=place,
-            fix=did_you_mean(str(kind), [TRANSLATE, *OBJECTIVES]),
+            fix=did_you_mean(str(kind), [TRANSLATE, *KINDS]),
         )
     return str(kind)
 
 
 def _sources(data: Mapping[str, Any], kind: str, place: object) -> dict[str, Any]:
-    """[data] with its sources read: pairs for translation, records for the other objectives."""
+    """[data] with its sources read: pairs for translation, pictures or records for the other objectives."""
     source: type[Source] = PairSource if kind == TRANSLATE else RecordSource
+    source = ImageSource if kind in PICTURES else source
     return {
         name: from_dict(source, value, place=place, at=f"data.{name}.")
         if name in ("train", "dev") and isinstance(value, Mapping)

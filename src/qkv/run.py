@@ -173,7 +173,14 @@ def _train(recipe: Recipe, folder: Path, listen: Listen, stop: Callable[[], str 
         store.write_file(folder / "config.toml", to_toml(recipe.to_dict()).encode())
     job, start = _data(recipe, folder)
     net, config, fresh = fresh_net(job, start)
-    model = Model(net, job.tokenizer, config, recipe.decode, template=job.template)
+    model = Model(
+        net,
+        job.tokenizer,
+        config,
+        recipe.decode,
+        template=job.template,
+        processor=job.processor,
+    )
     listen(Header(_header(folder, job, model)))
     keeper = RunFolder(folder, recipe.train, lambda w, m: model.files(w, card(recipe, model, m)))
     log = Tracker(folder, recipe.track)
@@ -232,10 +239,12 @@ def _data(recipe: Recipe, folder: Path) -> tuple[Job, Model | None]:
     start = load(recipe.start, device="cpu") if recipe.start else None
     if known.is_file():
         check_unchanged(read_json(known)["files"])
-        job = prepare(recipe, load_tokenizer(folder / "tokenizer"))
+        there = (folder / "tokenizer").is_dir()
+        job = prepare(recipe, load_tokenizer(folder / "tokenizer") if there else None, start)
     else:
-        job = prepare(recipe, start.tokenizer if start else None)
-        store.write_folder(folder / "tokenizer", job.tokenizer.files())
+        job = prepare(recipe, start.tokenizer if start and start.has_tokenizer else None, start)
+        if job.tokenizer is not None:
+            store.write_folder(folder / "tokenizer", job.tokenizer.files())
         reports = (job.report, job.dev_report)
         skipped = "".join(f"{line}\n" for r in reports for line in r.lines())
         store.write_file(folder / "skipped.jsonl", skipped.encode())
@@ -302,11 +311,17 @@ def _status(folder: Path, listen: Listen) -> Listen:
 
 
 def _header(folder: Path, job: Job, model: Model) -> list[tuple[str, str]]:
-    recipe, r, tok = job.recipe, job.report, job.tokenizer
+    recipe, r = job.recipe, job.report
     n, (train, dev) = sum(p.numel() for p in model.net.parameters()), job.sizes
     pairs = isinstance(recipe.data.train, PairSource)
     what, ko = ("pairs", "쌍") if pairs else ("examples", "개")
-    lines = f"{r.read - r.used:,} of {r.read:,} lines skipped"
+    rows, unit = recipe.train.batch_tokens, ""
+    if model.has_pictures:
+        what, ko = "pictures", "장"
+        rows, unit = recipe.train.batch_rows, t(" pictures", "장")
+    lines = (
+        f"{r.read - r.used:,} of {r.read:,} {'entries' if model.has_pictures else 'lines'} skipped"
+    )
     return [
         (t("run", "실행"), str(folder)),
         (
@@ -316,7 +331,7 @@ def _header(folder: Path, job: Job, model: Model) -> list[tuple[str, str]]:
                 f"학습 {train:,}{ko}, 개발 {dev:,}{ko}; {r.read:,}줄 중 {r.read - r.used:,}줄 건너뜀",
             ),
         ),
-        (t("text", "토크나이저"), f"{tok.kind}, {tok.vocab_size:,}"),
+        _reads(job),
         (t("model", "모델"), f"{model.family}, {n / 1e6:.2f} M"),
         (
             t("machine", "장치"),
@@ -324,9 +339,19 @@ def _header(folder: Path, job: Job, model: Model) -> list[tuple[str, str]]:
         ),
         (
             t("steps", "스텝"),
-            f"{recipe.train.steps:,} × {recipe.train.batch_tokens * recipe.train.accumulate:,}",
+            f"{recipe.train.steps:,} × {rows * recipe.train.accumulate:,}{unit}",
         ),
     ]
+
+
+def _reads(job: Job) -> tuple[str, str]:
+    """What stands before the net: the tokenizer, or what a picture looks like."""
+    if job.tokenizer is not None:
+        return t("text", "토크나이저"), f"{job.tokenizer.kind}, {job.tokenizer.vocab_size:,}"
+    size, n = job.settings.get("image_size"), job.settings.get("channels")
+    height, width = size if isinstance(size, tuple) else (size, size)
+    told = f"{height} × {width}, " if size else ""
+    return t("pictures", "그림"), told + t(f"{n} channels", f"{n}채널")
 
 
 def _precision(recipe: Recipe, model: Model) -> str:
@@ -349,10 +374,11 @@ def card(recipe: Recipe, model: Model, metrics: Mapping[str, float]) -> str:
     """The README.md of a model folder."""
     n = sum(p.numel() for p in model.net.parameters())
     rows = "\n".join(f"| {k} | {v:.4g} |" for k, v in sorted(metrics.items()))
+    asked = 'model.classify("picture.png")' if model.has_pictures else 'model.translate("…")'
     return (
         f"# {recipe.name}\n\nA {model.family} of {n / 1e6:.2f} M parameters, trained with qkv "
         f"(seed {recipe.seed}).\n\n| measure | value |\n|---|---|\n{rows}\n\n"
-        f'```python\nimport qkv\nmodel = qkv.load("path/to/this/folder")\nprint(model.translate("…"))\n```\n'
+        f'```python\nimport qkv\nmodel = qkv.load("path/to/this/folder")\nprint({asked})\n```\n'
     )
 
 

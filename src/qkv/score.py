@@ -65,6 +65,10 @@ def evaluate(
     the columns of its training data.  Raises DataError for a file without usable records, MissingError for one that is
     not there."""
     recipe = recipe_of(model)
+    if model.has_pictures:
+        from .jobs.images import measure_pictures
+
+        return measure_pictures(model, recipe, data)
     if recipe is not None and recipe.objective_kind != TRANSLATE:
         from .jobs.texts import measure_file
 

@@ -69,9 +69,10 @@ class Live:
         if now - self.drawn < (REDRAW if self.interactive else EVERY):
             return
         self.drawn = now
+        unit = t("tokens/s", "토큰/초") if s.unit == "tokens" else t("pictures/s", "장/초")
         text = (
             f"{t('loss', '손실')} {s.loss:.3f}  lr {s.lr:.1e}  "
-            f"{s.tokens_per_second:,.0f} {t('tokens/s', '토큰/초')}  {t('left', '남은 시간')} {duration(s.eta)}"
+            f"{s.tokens_per_second:,.0f} {unit}  {t('left', '남은 시간')} {duration(s.eta)}"
         )
         if self.interactive:
             self.draw(s.step, s.steps, text)

@@ -52,7 +52,7 @@ def classify(args: Args) -> None:
 
     def ask(model: "Model", given: list[str]) -> Sequence[Any]:
         pairs = [tuple(text.split("\t", 1)) if "\t" in text else text for text in given]
-        found: Sequence[Any] = model.classify(pairs)  # type: ignore[arg-type]
+        found: Sequence[Any] = model.classify(pairs)
         return found
 
     over(args, "classify", ask, lambda c: f"{flat(c.label)}\t{c.score:.4f}")

@@ -40,7 +40,7 @@ def read_lines(path: str) -> Iterator[Line]:
     number, offset = 1, 0
     carry, size, quotes = b"", 0, 0  # of the unfinished line
     first = True
-    for chunk in _headed(_chunks(path)):
+    for chunk in _headed(chunks(path)):
         if first:
             _refuse_foreign(chunk, path)
             offset = len(BOM) if chunk.startswith(BOM) else 0
@@ -72,7 +72,7 @@ def _line(number: int, offset: int, raw: bytes, size: int, quotes: int) -> Line:
 def read_whole(path: str) -> Line:
     """All of a file as one line, without its byte order mark.  Raises as `read_lines`, and DataError QKV-037."""
     parts, size = [], 0
-    for chunk in _headed(_chunks(path)):
+    for chunk in _headed(chunks(path)):
         parts.append(chunk)
         size += len(chunk)
         if size > MAX_WHOLE:
@@ -150,7 +150,8 @@ def _headed(chunks: Iterator[bytes]) -> Iterator[bytes]:
     yield from chunks
 
 
-def _chunks(path: str) -> Iterator[bytes]:
+def chunks(path: str) -> Iterator[bytes]:
+    """The bytes of a file, unpacked where it is gzip.  Raises MissingError QKV-020, DataError QKV-036."""
     with open_file(path) as file:
         head = file.read(4)
         file.seek(0)

@@ -3,9 +3,11 @@
 import os
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b, sha256
+from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .images.sources import ImageSource, files_below
 from .lines import open_file
 from .records import RecordSource
 from .report import Pair
@@ -16,7 +18,11 @@ END = 1 << 20
 
 
 def fingerprint(path: str) -> dict[str, Any]:
-    """Size, time of change and sha256 of a file (of its first and last MiB beyond 64 MiB).  Raises MissingError."""
+    """Size, time of change and sha256 of a file (of its first and last MiB beyond 64 MiB).  Raises MissingError.
+
+    Of a folder: of every file below it; beyond 64 MiB of their names and sizes alone, with the newest time."""
+    if os.path.isdir(path):
+        return _of_folder(Path(path))
     with open_file(path) as file:
         stat = os.fstat(file.fileno())
         whole = stat.st_size <= WHOLE
@@ -36,7 +42,26 @@ def fingerprint(path: str) -> dict[str, Any]:
     }
 
 
-def fingerprints(sources: Iterable[PairSource | RecordSource]) -> dict[str, dict[str, Any]]:
+def _of_folder(root: Path) -> dict[str, Any]:
+    files = sorted(files_below(root))
+    stats = [path.stat() for path in files]
+    total = sum(s.st_size for s in stats)
+    digest = sha256()
+    for path, stat in zip(files, stats, strict=True):
+        digest.update(f"{path.relative_to(root)}\0{stat.st_size}\0".encode(errors="replace"))
+        if total <= WHOLE:
+            digest.update(path.read_bytes())
+    return {
+        "size": total,
+        "mtime_ns": max((s.st_mtime_ns for s in stats), default=0),
+        "sha256": digest.hexdigest(),
+        "whole": total <= WHOLE,
+    }
+
+
+def fingerprints(
+    sources: Iterable[PairSource | RecordSource | ImageSource],
+) -> dict[str, dict[str, Any]]:
     return {path: fingerprint(path) for source in sources for path in source.paths}
 
 
@@ -53,7 +78,7 @@ def check_unchanged(known: Mapping[str, Mapping[str, Any]]) -> None:
         if now["size"] == was["size"]:
             what = "other content" if now["sha256"] != was["sha256"] else "a newer time"
         raise DataError(
-            f"the file changed since this run began ({what})",
+            f"the {'folder' if os.path.isdir(path) else 'file'} changed since this run began ({what})",
             place=path,
             fix="restore it, or start a new run",
             code="QKV-035",

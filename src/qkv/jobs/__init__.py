@@ -2,11 +2,12 @@
 
 from typing import Any, Protocol
 
+from ..data.images.process import Processor
 from ..data.objectives.chat import ChatTemplate
 from ..data.report import SkipReport
 from ..learn.loop import Stream, Validate
 from ..model import Model
-from ..recipe import TRANSLATE, Recipe
+from ..recipe import PICTURES, TRANSLATE, Recipe
 from ..text import AnyTokenizer
 
 
@@ -14,10 +15,19 @@ class Job(Protocol):
     """The data of a run, read and encoded."""
 
     recipe: Recipe
-    tokenizer: AnyTokenizer
     report: SkipReport
     dev_report: SkipReport
     leak: int  # examples of dev that also occur in train
+
+    @property
+    def tokenizer(self) -> AnyTokenizer | None:
+        """None: nothing is read but pictures."""
+        ...
+
+    @property
+    def processor(self) -> Processor | None:
+        """How pictures are made; None: none is read."""
+        ...
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -45,8 +55,14 @@ class Job(Protocol):
         ...
 
 
-def prepare(recipe: Recipe, tokenizer: AnyTokenizer | None = None) -> Job:
-    """Read, split, learn the tokenizer where there is none, encode."""
+def prepare(
+    recipe: Recipe, tokenizer: AnyTokenizer | None = None, start: Model | None = None
+) -> Job:
+    """Read, split, learn the tokenizer where there is none, encode.  Pictures are made as `start` reads them."""
+    if recipe.objective_kind in PICTURES:
+        from .images import ImagesJob
+
+        return ImagesJob.read(recipe, start)
     if recipe.objective_kind == TRANSLATE:
         from .pairs import PairsJob
 

@@ -37,6 +37,7 @@ class PairsJob:
     dev_report: SkipReport
     leak: int
     written: list[dict[str, Any]] = field(default_factory=list)
+    processor: None = None
 
     @classmethod
     def read(cls, recipe: Recipe, tokenizer: AnyTokenizer | None = None) -> "PairsJob":

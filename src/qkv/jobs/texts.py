@@ -61,6 +61,7 @@ class TextsJob:
     dev_report: SkipReport
     leak: int
     written: list[dict[str, Any]] = field(default_factory=list)
+    processor: None = None
 
     @classmethod
     def read(cls, recipe: Recipe, tokenizer: AnyTokenizer | None = None) -> "TextsJob":

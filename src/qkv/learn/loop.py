@@ -29,6 +29,7 @@ Weights = dict[str, Tensor]
 class TrainConfig:
     steps: int = 2000
     batch_tokens: int = 4096  # padded tokens of the longer side, of one micro-batch
+    batch_rows: int = 64  # … of pictures: how many
     accumulate: int = 1  # micro-batches per step
     smoothing: float = 0.1  # label smoothing
     forcing: float = 1.0  # the share of target tokens fed from the data (teacher forcing)
@@ -49,6 +50,7 @@ class TrainConfig:
         for name in (
             "steps",
             "batch_tokens",
+            "batch_rows",
             "accumulate",
             "eval_every",
             "save_every",
@@ -109,6 +111,7 @@ class Step:
     tokens: int
     tokens_per_second: float
     eta: float
+    unit: Literal["tokens", "pictures"] = "tokens"  # what `tokens` counts
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,9 @@ Validate = Callable[[nn.Module, int], dict[str, float]]
 
 
 def tokens_of(batch: Batch) -> int:
-    """What speed counts: target tokens, or those of the source where each row has one answer."""
+    """What speed counts: target tokens, or those of the source where each row has one answer, or pictures."""
+    if batch.pixels is not None:
+        return len(batch)
     return int(batch.keep.sum()) if batch.target_keep is None else batch.target_tokens
 
 
@@ -273,7 +278,8 @@ class Trainer:
             step = position.step + 1
             batches = self.micro_batches(step)
             parts: Weights = {}  # of the loss, where there are several
-            with out_of_memory(self.config):
+            pictures = batches[0].pixels is not None
+            with out_of_memory(self.config, pictures):
                 loss_t, nll_t = self.gradients(step, batches, parts)
             loss, nll = float(loss_t), float(nll_t)
             position, norm, lr = self.update(replace(position, step=step), loss)
@@ -284,7 +290,9 @@ class Trainer:
                 rate = seen / max(now - clock, 1e-9)
                 eta = (now - began) / (step - first) * (self.config.steps - step)
                 clock, seen = now, 0
-                self.listen(Step(step, self.config.steps, loss, nll, lr, norm, tokens, rate, eta))
+                unit: Literal["tokens", "pictures"] = "pictures" if pictures else "tokens"
+                of = self.config.steps
+                self.listen(Step(step, of, loss, nll, lr, norm, tokens, rate, eta, unit))
                 values = {"loss": loss, "nll": nll, "lr": lr, "grad_norm": norm, "tokens": tokens}
                 values |= {f"nll/{name}": float(part) for name, part in parts.items()}
                 self.log.log(step, {f"train/{k}": v for k, v in values.items()})
@@ -406,15 +414,17 @@ class Trainer:
 
 
 @contextlib.contextmanager
-def out_of_memory(config: TrainConfig) -> Iterator[None]:
+def out_of_memory(config: TrainConfig, pictures: bool = False) -> Iterator[None]:
     """Turn the allocator's complaint into one line with a smaller setting."""
+    name, least = ("batch_rows", 1) if pictures else ("batch_tokens", 256)
+    rows: int = getattr(config, name)
     try:
         yield
     except (MemoryError, RuntimeError) as e:
         if isinstance(e, RuntimeError) and "memory" not in str(e).lower():
             raise
-        half = max(256, config.batch_tokens // 2)
+        half = max(least, rows // 2)
         raise OutOfMemoryError(
-            f"a step of {config.batch_tokens} tokens does not fit into memory",
-            fix=f"try train.batch_tokens={half} train.accumulate={2 * config.accumulate}",
+            f"a step of {rows} {'pictures' if pictures else 'tokens'} does not fit into memory",
+            fix=f"try train.{name}={half} train.accumulate={2 * config.accumulate}",
         ) from None

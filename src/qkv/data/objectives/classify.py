@@ -70,7 +70,7 @@ def classify(
 ) -> Labelled:
     """Records with "text", "label" and, for pairs, "pair".  A label that is no class is counted as "unknown label"."""
     kept = list(records)
-    found = sorted({plain(r.values["label"]) for r in kept if "label" in r.values}, key=_natural)
+    found = sorted({plain(r.values["label"]) for r in kept if "label" in r.values}, key=natural)
     config = config if config.classes else replace(config, classes=tuple(found))
     number = {name: i for i, name in enumerate(config.classes)}
 
@@ -80,7 +80,7 @@ def classify(
     return _labelled(config, kept, tokenizer, specials, report, label)
 
 
-def _natural(name: str) -> tuple[bool, int, str]:
+def natural(name: str) -> tuple[bool, int, str]:
     """Numbers by their size and before names."""
     number = name.isascii() and name.isdecimal()
     return not number, int(name) if number else 0, name

@@ -1,0 +1,329 @@
+"""Classes of whole pictures: read, held, noised, measured."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..data.images.augment import Augment, uniform
+from ..data.images.config import ImageClassifyConfig
+from ..data.images.process import Processor, Size
+from ..data.images.shelf import Filler, Rounds, Shelf, in_order, mean_and_std
+from ..data.images.sources import Found, ImageSource, read_pictures
+from ..data.objectives.classify import natural
+from ..data.report import SkipReport
+from ..errors import ConfigError, DataError
+from ..learn import scores
+from ..learn.loop import Validate
+from ..model import Model
+from ..recipe import Recipe
+from ..shapes import Batch
+from .pairs import held_out
+
+TAKEN = 64  # pictures of at most so many pixels a side are learned in the size they have
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of one size with their classes: shelf[i] is of class labels[i]."""
+
+    shelf: Shelf
+    labels: np.ndarray[Any, np.dtype[np.int64]]
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.shelf)
+
+
+class PictureStream:
+    """Batch number `step` of endless training: a pure function of (pictures, rows, seed, step)."""
+
+    def __init__(
+        self, pictures: Pictures, processor: Processor, augment: Augment, rows: int, seed: int
+    ) -> None:
+        self.pictures, self.processor, self.augment = pictures, processor, augment
+        self.rounds, self.seed = Rounds(len(pictures), rows, seed), seed
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self.rounds.batches_per_epoch
+
+    def batch(self, step: int) -> Batch:
+        """Step counts micro-batches from 0."""
+        _, index = self.rounds.batch(step)
+        noise = uniform(self.seed, step, len(index))
+        x = self.augment.bytes(self.pictures.shelf.stack(index), noise)
+        pixels = self.augment.numbers(self.processor.numbers(x), noise)
+        return picture_batch(pixels, self.pictures.labels[index], index)
+
+
+def picture_batch(pixels: Any, label: Any = None, index: Any = None) -> Batch:
+    """Arrays as a batch without tokens: source and keep (B, 0)."""
+    B = len(pixels)
+
+    def tensor(x: Any) -> Any:
+        return None if x is None else torch.from_numpy(np.ascontiguousarray(x))
+
+    return Batch(
+        torch.zeros(B, 0, dtype=torch.long),
+        torch.zeros(B, 0, dtype=torch.bool),
+        pixels=tensor(pixels),
+        label=tensor(label),
+        index=tensor(index),
+    )
+
+
+def evaluation(pictures: Pictures, processor: Processor, rows: int) -> Iterator[Batch]:
+    """Every picture once, in order, without noise."""
+    for index in in_order(len(pictures), rows):
+        pixels = processor.numbers(pictures.shelf.stack(index))
+        yield picture_batch(pixels, pictures.labels[index], index)
+
+
+@dataclass
+class ImagesJob:
+    """Decoded pictures, what the model's pictures look like, and what was skipped."""
+
+    recipe: Recipe
+    train: Pictures
+    dev: Pictures
+    config: ImageClassifyConfig
+    processor: Processor
+    report: SkipReport
+    dev_report: SkipReport
+    leak: int
+    head: str | None = None
+    written: list[dict[str, Any]] = field(default_factory=list)
+    tokenizer: None = None
+    template: None = None
+
+    @classmethod
+    def read(cls, recipe: Recipe, start: Model | None = None) -> "ImagesJob":
+        report, dev_report = SkipReport(), SkipReport()
+        config: ImageClassifyConfig = recipe.objective_config()
+        source, other = recipe.data.train, recipe.data.dev
+        processor, channels = known(recipe, start, source)
+        reader = Reader(recipe, processor, channels, config.classes)
+        held = 0.0 if other is not None else recipe.data.holdout
+        reader.read(source, report, held)
+        if other is not None:
+            reader.classes = reader.found()
+            reader.read(other, dev_report, 1.0)
+        config = replace(config, classes=reader.found())
+        check(config.classes, source)
+        train, dev = (reader.pictures(side, config.classes) for side in (0, 1))
+        if not len(train) or not len(dev):
+            raise DataError(
+                f"{len(train) + len(dev)} pictures are too few to hold {recipe.data.holdout:.0%} apart",
+                place=source.path,
+                fix="give [data.dev], or a larger data.holdout",
+                code="QKV-032",
+            )
+        made = reader.processor
+        if made is None:
+            raise DataError("no picture was read", place=source.path, fix="check the path")
+        if start is None:
+            mean, std = mean_and_std(train.shelf)
+            made = replace(made, mean=mean, std=std)
+        leak = len(reader.keys[0] & reader.keys[1])
+        # a checkpoint that ends in states gets a head for classes
+        bare = start is not None and getattr(start.config, "head", None) == "none"
+        return cls(
+            recipe, train, dev, config, made, report, dev_report, leak, "classes" if bare else None
+        )
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        return len(self.train), len(self.dev)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the data decides of [model]: the labels and what a picture looks like."""
+        height, width = self.train.shelf[0].shape[:2]
+        made: dict[str, Any] = {
+            "labels": self.config.classes,
+            "channels": self.train.shelf.channels,
+            "image_size": height if height == width else (height, width),
+        }
+        return made | ({} if self.head is None else {"head": self.head})
+
+    def stream(self) -> PictureStream:
+        rows, seed = self.recipe.train.batch_rows, self.recipe.seed
+        return PictureStream(self.train, self.processor, self.config, rows, seed)
+
+    def samples(self) -> list[dict[str, Any]]:
+        return self.written
+
+    def validation(self, model: Model) -> Validate:
+        """Loss, accuracy and macro-F1 over all of dev."""
+
+        def measured(net: torch.nn.Module, step: int) -> dict[str, float]:
+            batches = evaluation(self.dev, self.processor, self.recipe.train.batch_rows)
+            found, loss = answers(net, batches)
+            right = self.dev.labels.tolist()
+            self.written = self.shown(found)
+            return {
+                "dev/loss": loss,
+                "dev/accuracy": scores.accuracy(found, right),
+                "dev/f1": scores.macro_f1(found, right),
+            }
+
+        return measured
+
+    def shown(self, found: list[int], n: int = 5) -> list[dict[str, Any]]:
+        """Some pictures of dev, with what they are and what the model says."""
+        key = "source" if self.recipe.data.train.kind == "folder" else "picture"
+        names, right = self.config.classes, self.dev.labels.tolist()
+        return [
+            {key: self.dev.names[i], "reference": names[right[i]], "label": names[found[i]]}
+            for i in range(min(n, len(found)))
+        ]
+
+
+@torch.inference_mode()
+def answers(net: Any, batches: Iterator[Batch]) -> tuple[list[int], float]:
+    """(the class of every picture, the mean of -log p of the right one)."""
+    device = next(net.parameters()).device
+    found: list[int] = []
+    total = 0.0
+    for batch in batches:
+        logits = net.logits(batch.to(device)).float()
+        total += float(F.cross_entropy(logits, batch.label.to(device), reduction="sum"))  # type: ignore[union-attr]
+        found += logits.argmax(-1).tolist()
+    return found, total / max(1, len(found))
+
+
+def measure_file(model: Model, source: ImageSource, rows: int = 64) -> dict[str, Any]:
+    """Accuracy, macro-F1 and loss on other labelled pictures: {"examples", "skipped", "scores"}.
+
+    Classes are the model's; a picture of another is counted as "unknown label"."""
+    processor = model.reads_pictures()
+    report = SkipReport()
+    channels: int = model.net.channels  # type: ignore[assignment]
+    reader = Reader(None, processor, channels, tuple(model.config.labels))
+    reader.read(source, report, 1.0)
+    pictures = reader.pictures(1, tuple(model.config.labels))
+    if not len(pictures):
+        raise DataError(
+            f"no picture of the model's classes ({', '.join(model.config.labels[:5])} …)",
+            place=source.path,
+            fix="name the folders as the model's labels are",
+            code="QKV-032",
+        )
+    found, loss = answers(model.net, evaluation(pictures, processor, rows))
+    right = pictures.labels.tolist()
+    return {
+        "examples": len(pictures),
+        "skipped": report.to_dict()["skipped"],
+        "scores": {
+            "loss": loss,
+            "accuracy": scores.accuracy(found, right),
+            "f1": scores.macro_f1(found, right),
+        },
+    }
+
+
+def measure_pictures(
+    model: Model, recipe: Recipe | None, data: str | Path | ImageSource | Any
+) -> dict[str, Any]:
+    """`measure_file` of anything that `qkv.evaluate` takes."""
+    if not isinstance(data, ImageSource):
+        data = ImageSource(path=getattr(data, "path", None) or str(data))
+    return measure_file(model, data, 64 if recipe is None else recipe.train.batch_rows)
+
+
+# -- reading ------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """Sources -> two sides of pictures, train (0) and dev (1), all of one size.
+
+    `processor` None: the first picture decides.  `classes` empty: every label is one."""
+
+    def __init__(
+        self,
+        recipe: Recipe | None,
+        processor: Processor | None,
+        channels: int,
+        classes: tuple[str, ...],
+    ) -> None:
+        self.recipe, self.processor, self.channels = recipe, processor, channels
+        self.classes = classes
+        self.fillers = (Filler(self.fit, channels), Filler(self.fit, channels))
+        self.labels: tuple[list[str], list[str]] = ([], [])
+        self.names: tuple[list[str], list[str]] = ([], [])
+        self.keys: tuple[set[bytes], set[bytes]] = (set(), set())
+
+    def fit(self, x: Any) -> Any:
+        return x if self.processor is None else self.processor.fitted(x)
+
+    def read(self, source: ImageSource, report: SkipReport, dev: float) -> None:
+        """`dev`: the share that goes to the dev side, by a hash of the pixels, so that no picture is on both."""
+        for f in read_pictures(source, report, self.channels):
+            label = self.label(f, source)
+            if label is None:
+                report.drop(f.place, "unknown label")
+                continue
+            if self.processor is None:
+                self.processor = decided(self.recipe, f.pixels.shape)
+            key = blake2b(f.pixels.tobytes(), digest_size=16)
+            side = int(dev == 1.0 or (dev > 0 and held_out(key.hexdigest(), dev)))
+            self.fillers[side].add(f.pixels, f.blob)
+            self.labels[side].append(label)
+            self.names[side].append(f.name if source.kind != "idx" else f.place)
+            self.keys[side].add(key.digest())
+
+    def label(self, f: Found, source: ImageSource) -> str | None:
+        """The name of its class; None: it is none of the classes."""
+        if not self.classes or f.label in self.classes:
+            return f.label
+        numbered = source.kind == "idx" and int(f.label) < len(self.classes)
+        return self.classes[int(f.label)] if numbered else None
+
+    def found(self) -> tuple[str, ...]:
+        return self.classes or tuple(sorted({*self.labels[0], *self.labels[1]}, key=natural))
+
+    def pictures(self, side: int, classes: tuple[str, ...]) -> Pictures:
+        number = {name: i for i, name in enumerate(classes)}
+        labels = np.array([number[name] for name in self.labels[side]], dtype=np.int64)
+        return Pictures(self.fillers[side].shelf(), labels, self.names[side])
+
+
+def known(recipe: Recipe, start: Model | None, source: ImageSource) -> tuple[Processor | None, int]:
+    """(how pictures are made, None where the first one decides; their channels)."""
+    if start is not None:
+        return start.reads_pictures(), int(start.net.channels)  # type: ignore[arg-type]
+    channels = recipe.model.get("channels", 1 if source.kind == "idx" else 3)
+    if channels not in (1, 3):
+        raise ConfigError(f"model.channels = {channels}", fix="1 (grey) or 3 (colour)")
+    given = recipe.model.get("image_size")
+    return (None if given is None else of_size(given)), channels
+
+
+def decided(recipe: Recipe | None, shape: tuple[int, ...]) -> Processor:
+    """Small pictures keep the size of the first; larger ones get the size that the family's configuration has."""
+    if recipe is None or max(shape[:2]) <= TAKEN:
+        return of_size(shape[:2])
+    config = recipe.model_config({"labels": ("0", "1")})
+    return of_size(getattr(config, "image_size", None) or shape[:2])
+
+
+def of_size(size: Any) -> Processor:
+    height, width = (size, size) if isinstance(size, int) else size
+    return Processor(size=Size(height=height, width=width))
+
+
+def check(classes: tuple[str, ...], source: ImageSource) -> None:
+    """Raises DataError QKV-032 where there is nothing to tell apart."""
+    if len(classes) < 2:
+        raise DataError(
+            f"all pictures are of one class: {', '.join(classes) or 'none'}",
+            place=source.path,
+            fix="give the folder whose folders are the classes; pack an archive from inside it (tar -C train -cf train.tar .)",
+            code="QKV-032",
+        )
