@@ -68,6 +68,9 @@ MODELS = {
     "t5-encoder": {"family": "t5", "size": "tiny", "head": "encoder"},
     "bart": {"family": "bart", "size": "tiny"},
     "marian": {"family": "marian", "size": "tiny"},
+    "performer": {"family": "performer", "size": "tiny"},
+    "performer-rotary": {"family": "performer", "size": "tiny", "positions": "rotary", "redraw": 3},
+    "performer-encoder": {"family": "performer", "size": "tiny", "head": "mlm"},
 }
 
 

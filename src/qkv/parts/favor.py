@@ -115,9 +115,18 @@ def readable(allowed: Allowed) -> Full | Causal:
     return allowed.pattern
 
 
+def layers(net: nn.Module) -> list[Favor]:
+    return [m for m in net.modules() if isinstance(m, Favor)]
+
+
+def draw_all(net: nn.Module, seed: int) -> None:
+    """Each layer its own features, a pure function of the seed and the layer."""
+    for i, layer in enumerate(layers(net)):
+        layer.redraw(seed, 0, i)
+
+
 def redraw(net: nn.Module, seed: int, step: int) -> None:
     """New features where step is a multiple of a layer's `redraw`: a pure function of (seed, step) and the layer."""
-    layers = [m for m in net.modules() if isinstance(m, Favor)]
-    for i, layer in enumerate(layers):
+    for i, layer in enumerate(layers(net)):
         if layer.config.redraw and step % layer.config.redraw == 0:
             layer.redraw(seed, step, i)
