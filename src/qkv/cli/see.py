@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def look(args: Args) -> None:
-    """Translate one text and draw where it looked.  Raises UsageError for an unknown kind of file or a model without attention."""
+    """Draw where a model looked: translating one text, or reading it.  Raises UsageError for an unknown kind of file or a model without attention."""
     paths = [Path(p) for p in args.o or ["attention.html"]]
     for path in paths:
         if path.suffix.lower() not in (".html", ".htm", ".png"):
@@ -26,13 +26,51 @@ def look(args: Args) -> None:
             )
     if not args.text.strip():
         raise UsageError("an empty text", place="qkv look", fix="give a sentence")
+    from ..decode.rows import prompted
+
     model = open_model(args.model, "look")
+    if not hasattr(model.net, "step") or prompted(model.net):
+        _look_inside(model, args, paths)
+        return
     translation = model.translate(args.text, beam=args.beam or model.decode.beam)
     draw(model, translation, paths)
     if args.json:
         emit({**translation.to_dict(), "files": [str(p) for p in paths]})
         return
     result(translation.text)
+    for path in paths:
+        result(str(path))
+
+
+def _look_inside(model: "Model", args: Args, paths: list[Path]) -> None:
+    """Draw what a model of one text looks at while it reads."""
+    from ..inside import inside
+    from ..look.page import page
+    from ..look.plots import alignment_png, grid_png
+    from ..look.views import Alignment
+    from ..weights import store
+
+    if args.beam:
+        raise UsageError("--beam is for translations", place="qkv look", fix="leave it out")
+    seen = inside(model, args.text)
+    grid = seen.grid()
+    label = t("the query that reads the text", "글 전체를 읽는 query")
+    pools = [
+        Alignment(seen.tokens, (t("whole text", "글 전체"),), m[0].mean(0), label)
+        for m in seen.maps.values()
+        if m.shape[2] == 1
+    ]
+    views: list[Any] = [*pools, *([grid] if grid.maps else [])]
+    for path in paths:
+        if path.suffix.lower() != ".png":
+            store.write_file(path, page(args.text, views).encode())
+        elif grid.maps:
+            store.write_file(path, grid_png(grid, next(iter(grid.groups())), args.text))
+        else:
+            store.write_file(path, alignment_png(pools[0], args.text))
+    if args.json:
+        emit({"tokens": list(seen.tokens), "files": [str(p) for p in paths]})
+        return
     for path in paths:
         result(str(path))
 

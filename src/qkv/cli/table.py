@@ -496,10 +496,10 @@ VERBS: tuple[Verb, ...] = (
         name="look",
         group="see",
         run="qkv.cli.see:look",
-        en="draw the attention of a translation as HTML or PNG",
-        ko="번역할 때의 어텐션을 HTML이나 PNG로 그리기",
+        en="draw what a model looks at, translating or reading, as HTML or PNG",
+        ko="번역하거나 읽을 때의 어텐션을 HTML이나 PNG로 그리기",
         opts=(
-            Opt(name="text", en="what to translate", ko="번역할 글"),
+            Opt(name="text", en="what to translate or read", ko="번역하거나 읽을 글"),
             MODEL,
             Opt(
                 name="-o",
