@@ -241,6 +241,14 @@ class Model:
 
         return read.classify(self, texts)
 
+    def detect(self, pictures: Any, threshold: float = 0.5) -> Any:
+        """What is where in a picture: `readings.Detections`, boxes x0, y0, x1, y1 in pixels, surest first.
+
+        pictures: as `classify` takes them.  A thing is named where its probability is above `threshold`."""
+        from .detect import detect
+
+        return detect(self, pictures, threshold)
+
     def tag(self, texts: str | Sequence[str], on: Literal["tokens", "words"] = "tokens") -> Any:
         """The spans of a text that are names, slots, …, with their characters: `readings.Marked`."""
         from . import read

@@ -1,5 +1,6 @@
 """What reading a text gives: words for a gap, labels, spans, an answer.  Each prints, is a dict, and shows in a notebook."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
@@ -143,3 +144,63 @@ def bars(rows: list[tuple[str, float]]) -> str:
         for name, score in rows
     )
     return f"<table>{shown}</table>"
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A thing in a picture.  score: its probability; box: x0, y0, x1, y1 in pixels, which may pass the picture's edge."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "label": self.label,
+            "score": round(self.score, 4),
+            "box": [round(v, 2) for v in self.box],
+        }
+
+    def __str__(self) -> str:
+        x0, y0, x1, y1 = (f"{v:.1f}" for v in self.box)
+        return f"{self.label} {self.score:.3f} ({x0}, {y0}, {x1}, {y1})"
+
+
+@dataclass(frozen=True)
+class Detections(Sequence[Detection]):
+    """What was found in a picture, surest first; a sequence of `Detection`."""
+
+    source: str
+    width: int
+    height: int
+    things: tuple[Detection, ...]
+
+    def __len__(self) -> int:
+        return len(self.things)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.things[i]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "width": self.width,
+            "height": self.height,
+            "boxes": [d.to_dict() for d in self.things],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.things))
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the boxes as a drawing of their own, without the picture, and their probabilities."""
+        W, H = self.width, self.height
+        drawn = "".join(
+            f'<rect x="{d.box[0]:.1f}" y="{d.box[1]:.1f}" width="{d.box[2] - d.box[0]:.1f}" '
+            f'height="{d.box[3] - d.box[1]:.1f}" fill="none" stroke="#0072b2" '
+            f'vector-effect="non-scaling-stroke" stroke-width="2"/>'
+            f'<text x="{d.box[0]:.1f}" y="{d.box[1]:.1f}" font-size="{H / 16:.1f}">{escape(d.label)}</text>'
+            for d in self.things
+        )
+        svg = f'<svg viewBox="0 0 {W} {H}" width="320" style="border:1px solid #999">{drawn}</svg>'
+        return svg + bars([(d.label, d.score) for d in self.things])

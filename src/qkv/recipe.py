@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .config import from_dict, override, read_toml, to_dict
+from .data.images.boxes import DetectConfig
 from .data.images.config import ImageClassifyConfig
 from .data.images.sources import ImageSource
 from .data.objectives import OBJECTIVES
@@ -21,7 +22,7 @@ Overrides = Mapping[str, Any] | Sequence[str]
 Source = PairSource | RecordSource | ImageSource
 TRANSLATE = "translate"
 # objectives on pictures, and their settings
-PICTURES: dict[str, type] = {"image-classify": ImageClassifyConfig}
+PICTURES: dict[str, type] = {"image-classify": ImageClassifyConfig, "detect": DetectConfig}
 KINDS: dict[str, type] = {name: o.config for name, o in OBJECTIVES.items()} | PICTURES
 # what an evaluation measures beside the loss, by objective
 MEASURES = {
@@ -37,6 +38,7 @@ MEASURES = {
     "answer": ("exact", "f1"),
     "contrast": ("recall@1",),
     "image-classify": ("accuracy", "f1"),
+    "detect": ("map", "map50", "map75", "cardinality"),
 }
 
 

@@ -59,6 +59,10 @@ def prepare(
     recipe: Recipe, tokenizer: AnyTokenizer | None = None, start: Model | None = None
 ) -> Job:
     """Read, split, learn the tokenizer where there is none, encode.  Pictures are made as `start` reads them."""
+    if recipe.objective_kind == "detect":
+        from .detect import DetectJob
+
+        return DetectJob.read(recipe, start)
     if recipe.objective_kind in PICTURES:
         from .images import ImagesJob
 

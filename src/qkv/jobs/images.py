@@ -231,7 +231,13 @@ def measure_file(model: Model, source: ImageSource, rows: int = 64) -> dict[str,
 def measure_pictures(
     model: Model, recipe: Recipe | None, data: str | Path | ImageSource | Any
 ) -> dict[str, Any]:
-    """`measure_file` of anything that `qkv.evaluate` takes."""
+    """`measure_file` of anything that `qkv.evaluate` takes; a detector is measured by its boxes."""
+    if hasattr(model.net, "found"):
+        from . import detect
+
+        return detect.measure_file(
+            model, data if isinstance(data, ImageSource) else getattr(data, "path", data)
+        )
     if not isinstance(data, ImageSource):
         data = ImageSource(path=getattr(data, "path", None) or str(data))
     return measure_file(model, data, 64 if recipe is None else recipe.train.batch_rows)

@@ -16,7 +16,8 @@ from ...errors import DataError
 from ..lines import Line, read_whole
 from ..lines import decode as text_of
 from ..report import SkipReport
-from .decode import Bytes, Unusable
+from .decode import Bytes, Unusable, from_numbers
+from .shapes import KINDS, pictures
 from .sources import Blob, Entry, ImageSource, entries, picture
 from .tar import unsafe
 
@@ -29,7 +30,7 @@ class Boxed(NamedTuple):
     name: str
     number: int
     pixels: Bytes  # (H, W, channels)
-    blob: Blob
+    blob: Blob | None  # None: it was made here
     corners: NDArray[np.float32]
     classes: NDArray[np.int64]
 
@@ -62,6 +63,9 @@ def read_boxes(
 
     A box is cut at the picture's edge.  Raises MissingError, DataError QKV-032 (nothing usable), 033 (no COCO file)."""
     files: _Held | _Folder
+    if source.kind == "builtin":
+        names = classes or KINDS
+        return names, _made(source, report, names, channels)
     if source.kind == "tar":
         held = {e.name: e for e in entries(source)}
         found = next((e for n, e in held.items() if n.rpartition("/")[2] == INSIDE), None)
@@ -79,6 +83,23 @@ def read_boxes(
         files = _Folder(Path(source.images) if source.images else Path(source.path).parent)
     names = classes or coco.classes
     return names, _boxed(coco, files, names, source, report, channels)
+
+
+def _made(
+    source: ImageSource, report: SkipReport, names: tuple[str, ...], channels: int
+) -> Iterator[Boxed]:
+    """Pictures that are made here.  Raises DataError QKV-032 where the classes are others."""
+    if not set(KINDS) <= set(names):
+        raise DataError(
+            f"it shows {', '.join(KINDS)}; the classes are {', '.join(names[:5])}",
+            place=source.path,
+            fix="leave objective.classes out",
+            code="QKV-032",
+        )
+    number = np.array([names.index(kind) for kind in KINDS])
+    for i, (pixels, corners, kinds) in enumerate(pictures(source.path, report), 1):
+        shown = pixels if channels == 3 else from_numbers(pixels, channels, source.path)
+        yield Boxed(source.path, i, shown, None, corners, number[kinds])
 
 
 class _Held:

@@ -25,7 +25,8 @@ class ImageSource:
     folder   path/<class>/….png: the class is the first folder below the path
     tar      the same names in an archive (.tar, .tar.gz, .tgz)
     idx      an idx3 file of grey pictures (.gz or not) and the idx1 file of its `labels`
-    coco     a COCO file of boxes with its folder of `images`, or a tar archive that holds annotations.json"""
+    coco     a COCO file of boxes with its folder of `images`, or a tar archive that holds annotations.json
+    builtin  builtin:shapes/train?n=4000&size=96: pictures with boxes, made here"""
 
     path: str
     format: Literal["auto", "folder", "tar", "idx", "coco"] = "auto"
@@ -56,7 +57,9 @@ class ImageSource:
 
     @property
     def kind(self) -> str:
-        """The format that reads it: folder, tar, idx or coco."""
+        """The format that reads it: folder, tar, idx, coco or builtin."""
+        if self.path.startswith("builtin:"):
+            return "builtin"
         if self.format != "auto":
             return self.format
         name = Path(self.path).name.lower()
@@ -77,6 +80,8 @@ class ImageSource:
     @property
     def paths(self) -> tuple[str, ...]:
         """The files and folders this source reads."""
+        if self.kind == "builtin":
+            return ()
         return tuple(p for p in (self.path, self.labels_path, self.images) if p)
 
 
@@ -118,7 +123,7 @@ def read_pictures(
 
     Raises MissingError QKV-020; DataError QKV-031 (labels and pictures differ in number), 032 (nothing usable),
     033 and 036 (damaged files)."""
-    if source.kind == "coco":
+    if source.kind in ("coco", "builtin"):
         raise ConfigError(
             f"{source.path} holds boxes, and classes of whole pictures are wanted",
             fix='give a folder of class folders, or [objective] kind = "detect"',

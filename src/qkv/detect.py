@@ -1,0 +1,85 @@
+"""Ask a model where things are in pictures: boxes with labels.  One in, one out; list in, list out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import UsageError
+from .learn.boxes import corners
+from .model import Model
+from .pictures import batches, made, pictures_of, typed
+from .pictures import read as read_picture
+from .readings import Detection, Detections
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a net says of B pictures: the best class of each query that is not "nothing", and its box."""
+
+    scores: Tensor  # (B, N) in 0 … 1
+    classes: Tensor  # (B, N) int64
+    corners: Tensor  # (B, N, 4): x0, y0, x1, y1 as parts of the picture
+
+
+def best_of(logits: Tensor, boxes: Tensor) -> Found:
+    """The definition of every answer: class probabilities without the last, their largest; corners.
+
+    logits (B, N, K + 1), boxes (B, N, 4)."""
+    exact = torch.promote_types(logits.dtype, torch.float32)
+    best = logits.to(exact).softmax(-1)[..., :-1].max(-1)
+    return Found(best.values, best.indices, corners(boxes.to(exact)))
+
+
+@torch.inference_mode()
+def detect(model: Model, given: Any, threshold: float = 0.5) -> Any:
+    """Every query that is surer than `threshold` of its class, surest first.  One -> Detections, several -> list.
+
+    Raises UsageError for a model that finds no boxes, or a threshold outside 0 … 1; DataError as `Model.classify`."""
+    if not hasattr(model.net, "found") or getattr(model.config, "head", "boxes") != "boxes":
+        raise UsageError(
+            f"detect needs a model that finds boxes; this one is {model.family}",
+            fix='train one: [model] family = "detr", [objective] kind = "detect"',
+        )
+    if not 0 <= threshold <= 1:
+        raise UsageError(f"threshold = {threshold}", fix="give a probability, 0 … 1")
+    from .read import sound
+
+    one, asked = pictures_of(given)
+    names, pixels, sizes = prepared(model, asked)
+    answers: list[Detections | None] = [None] * len(names)
+    for chosen, batch in batches(pixels, model.device):
+        said = best_of(*model.net.found(typed(model, batch)))  # type: ignore[operator]
+        sound(said.scores), sound(said.corners)
+        for row, i in enumerate(chosen):
+            answers[i] = _answer(model, names[i], sizes[i], said, row, threshold)
+    return answers[0] if one else answers
+
+
+def prepared(
+    model: Model, asked: Sequence[Any]
+) -> tuple[list[str], list[Tensor], list[tuple[int, int]]]:
+    """(names, pixels as the net reads them, (height, width) of the pictures themselves)."""
+    channels = int(model.net.channels)  # type: ignore[arg-type]
+    read = [read_picture(x, channels, i) for i, x in enumerate(asked)]
+    _, pixels = made(model, [x for _, x in read])
+    return [name for name, _ in read], pixels, [(x.shape[0], x.shape[1]) for _, x in read]
+
+
+def _answer(
+    model: Model, name: str, size: tuple[int, int], said: Found, row: int, threshold: float
+) -> Detections:
+    H, W = size
+    scale = said.corners.new_tensor([W, H, W, H])
+    kept = said.scores[row] > threshold
+    order = said.scores[row][kept].argsort(descending=True, stable=True)
+    parts = (said.classes[row], said.scores[row], said.corners[row] * scale)
+    classes, scores, boxes = (x[kept][order].tolist() for x in parts)
+    names = model.config.labels
+    things = tuple(
+        Detection(names[c], s, (b[0], b[1], b[2], b[3]))
+        for c, s, b in zip(classes, scores, boxes, strict=True)
+    )
+    return Detections(name, W, H, things)
