@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError, DivergedError, Interrupted, OutOfMemoryError, Preempted
 from ..models.interface import set_state, state_of
 from ..parts.dropout import noise
+from ..parts.favor import redraw, redrawn
 from ..shapes import Batch
 from .optim import OptimConfig, adamw, gradient_norm, learning_rate
 from .speed import has_bf16, keep_freed_memory
@@ -191,6 +192,12 @@ class Trainer:
 
     def __post_init__(self) -> None:
         keep_freed_memory()
+        if self.config.average > 1 and redrawn(self.net):
+            raise ConfigError(
+                f"train.average = {self.config.average} over features that are redrawn: a mean of draws is no draw",
+                fix="train.average=0, or model.redraw=0",
+                code="QKV-013",
+            )
         self.net.to(self.device).train()
         self.bf16 = self.config.precision == "bf16" or (
             self.config.precision == "auto" and has_bf16(self.device)
@@ -216,6 +223,7 @@ class Trainer:
 
         Returns the loss and its plain part; where there are several terms, `parts` receives that of each by name."""
         loss, nll = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        redraw(self.net, self.seed, step)
         totals = Totals(batches)
         for i, batch in enumerate(batches):
             rng = torch.Generator().manual_seed((self.seed << 40) ^ (step << 8) ^ i)

@@ -95,12 +95,11 @@ class Favor(nn.Module):
         top = top.masked_fill(top == -torch.inf, 0.0)
         a = q @ w.T + top
         a = a - a.detach().amax(-1, keepdim=True)
-        made = a.exp() @ (b - top).exp().transpose(
-            -1, -2
-        )  # (B, H, T, m) and (B, H, S, m) -> (B, H, T, S)
+        made = a.exp() @ (b - top).exp().transpose(-1, -2)  # -> (B, H, T, S)
         made = made.masked_fill(~allowed.dense(), 0.0)
         total = made.sum(-1, keepdim=True)
-        return made / total.masked_fill(total == 0, 1.0)
+        shares: Tensor = made / total.masked_fill(total == 0, 1.0)
+        return shares
 
 
 def readable(allowed: Allowed) -> Full | Causal:
@@ -130,3 +129,7 @@ def redraw(net: nn.Module, seed: int, step: int) -> None:
     for i, layer in enumerate(layers(net)):
         if layer.config.redraw and step % layer.config.redraw == 0:
             layer.redraw(seed, step, i)
+
+
+def redrawn(net: nn.Module) -> bool:
+    return any(layer.config.redraw for layer in layers(net))

@@ -223,8 +223,9 @@ class _Attend(torch.autograd.Function):
     def forward(  # type: ignore[no-untyped-def]
         ctx, q: Tensor, k: Tensor, v: Tensor, keep: Tensor, w: Tensor, scale: float, causal: bool
     ) -> Tensor:
+        held: tuple[Tensor, ...] = ()
         with torch.autocast(q.device.type, enabled=False):
-            r, held = Reading.of(q, k, v, keep, w, scale), ()
+            r = Reading.of(q, k, v, keep, w, scale)
             if causal:
                 y, below, _ = step_by_step(r, r.nothing())
             else:
@@ -232,18 +233,19 @@ class _Attend(torch.autograd.Function):
                 (y, below), held = look(r, sums), (sums.total, sums.top)
         ctx.save_for_backward(r.q, r.k, r.v1, r.w, r.half, r.real, y, below, *held)
         ctx.scale, ctx.dtype = scale, q.dtype
-        return y.unflatten(0, q.shape[:2])
+        return y.view(q.shape)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        *given, y, below, total, top = (*ctx.saved_tensors, None, None)[:10]
+        q, k, v1, w, half, real, y, below, *held = ctx.saved_tensors
         with torch.autocast(g.device.type, enabled=False):
-            r, heads = Reading(*given, ctx.scale), g.shape[:2]
-            g = g.flatten(0, 1)
+            r = Reading(q, k, v1, w, half, real, ctx.scale)
+            B, H, _, D = g.shape
+            g = wide(g).flatten(0, 1)
             g1 = torch.cat([g, -(g * y).sum(-1, keepdim=True)], -1).div_(below)
-            made = step_by_step_back(r, g1) if total is None else look_back(r, Sums(total, top), g1)
-        return (*(x.to(ctx.dtype).unflatten(0, heads) for x in made), None, None, None, None)
+            made = look_back(r, Sums(*held), g1) if held else step_by_step_back(r, g1)
+        return (*(x.to(ctx.dtype).view(B, H, -1, D) for x in made), None, None, None, None)
 
 
 def attend(
@@ -273,7 +275,7 @@ def advance(
     """The next T tokens after those in `sums`, which come out with these added; keep (R, T).
 
     For one token only products and sums of numbers, whose bits do not depend on the other rows (law 2)."""
-    T, heads = q.shape[2], q.shape[:2]
+    R, H, T, D = q.shape
     flat = Sums(sums.total.flatten(0, 1), sums.top.flatten(0, 1))
     if T > 1:
         r = Reading.of(filled(q), *together(k, v, keep), w, scale)
@@ -286,5 +288,5 @@ def advance(
         flat = replace(flat, total=flat.total + f * r.v1)
         asked = r.asked(at, flat.top).transpose(1, 2)
         y, _ = split((asked * flat.total).sum(1, keepdim=True))
-    total, top = flat.total.unflatten(0, heads), flat.top.unflatten(0, heads)
-    return y.unflatten(0, heads)[:, :, :T], Sums(total, top)
+    past = Sums(flat.total.view(sums.total.shape), flat.top.view(sums.top.shape))
+    return y.view(R, H, -1, D)[:, :, :T], past
