@@ -194,6 +194,23 @@ def t5() -> dict[str, bytes]:
     }
 
 
+def bigbird(kind: str = "control_symbols") -> dict[str, bytes]:
+    """`kind`: what its special tokens are to sentencepiece; "": they are added after its pieces."""
+    names = {kind: "[CLS],[SEP],[MASK]"} if kind else {}
+    return {
+        "spiece.model": spm(pad_id=0, eos_id=1, bos_id=2, unk_id=3, **names),
+        "tokenizer_config.json": dumped({"tokenizer_class": "BigBirdTokenizer"}),
+    }
+
+
+def bigbird_user() -> dict[str, bytes]:
+    return bigbird("user_defined_symbols")
+
+
+def bigbird_bare() -> dict[str, bytes]:
+    return bigbird("")
+
+
 def mbart() -> dict[str, bytes]:
     config = {"tokenizer_class": "MBartTokenizer", "src_lang": "ko_KR"}
     return {"sentencepiece.bpe.model": spm(), "tokenizer_config.json": dumped(config)}
@@ -311,9 +328,10 @@ def qwen_json() -> dict[str, bytes]:
 
 LAYOUTS: dict[str, Callable[[], dict[str, bytes]]] = {
     "bert": bert, "bert-cased-accents": bert_cased_accents, "gpt2": gpt2, "gpt2-bos": gpt2_bos, "roberta": roberta, "bart": bart,
-    "t5": t5, "mbart": mbart, "marian": marian, "llama-json": llama_json, "qwen-json": qwen_json,
+    "t5": t5, "mbart": mbart, "marian": marian, "bigbird": bigbird, "bigbird-user": bigbird_user, "bigbird-bare": bigbird_bare,
+    "llama-json": llama_json, "qwen-json": qwen_json,
 }  # fmt: skip
-SAVED = ("bert", "gpt2", "roberta", "t5", "mbart")  # once more as tokenizer.json
+SAVED = ("bert", "gpt2", "roberta", "t5", "mbart", "bigbird")  # once more as tokenizer.json
 
 
 @cache

@@ -139,6 +139,8 @@ def test_offsets_are_those_of_transformers(folder: Path) -> None:
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> layout, files over it (None: removed)
     "type-only-bert": ("bert", {"tokenizer_config.json": None, "config.json": {"model_type": "distilbert"}}),
     "type-only-bart": ("bart", {"tokenizer_config.json": None, "config.json": {"model_type": "bart"}}),
+    "type-only-longformer": ("roberta", {"tokenizer_config.json": None, "config.json": {"model_type": "longformer"}}),
+    "type-only-bigbird": ("bigbird", {"tokenizer_config.json": None, "config.json": {"model_type": "big_bird"}}),
     "type-only-t5": ("t5", {"tokenizer_config.json": None, "config.json": {"model_type": "t5"}}),
     "added-words": ("bert", {"added_tokens.json": {"coffeehouse": 700, "[X]": 701}}),
     "numbered": ("bert", {"tokenizer_config.json": {"tokenizer_class": "BertTokenizer", "do_lower_case": False, "added_tokens_decoder": {
@@ -182,6 +184,13 @@ def test_mbart_has_no_normaliser(folders: dict[str, Path]) -> None:
     assert (
         tok.normal("ﬁ ＡＢＣ") == "ﬁ ＡＢＣ" and ours(folders["t5"]).normal("ﬁ ＡＢＣ") == "fi ABC"
     )
+
+
+def test_bigbird_has_no_normaliser(folders: dict[str, Path]) -> None:
+    tok = ours(folders["bigbird"])  # but that several spaces are one, as in the reference
+    assert tok.normal("ﬁ  ＡＢＣ") == "ﬁ▁ＡＢＣ"
+    lines = ["a\tb\nc  d", " a", "a\u3000b"]
+    assert [e.ids for e in tok.encode_batch(lines)] == reference_ids(folders["bigbird"], lines)
 
 
 # ---- special text

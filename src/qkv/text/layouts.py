@@ -76,7 +76,7 @@ IMPLIED = {"wordpiece": "bert", "t5": "t5", "mbart": "mbart", "marian": "marian"
 FITS = {  # layout -> styles it may have
     "wordpiece": ("bert",),
     "merges": ("gpt2", "roberta"),
-    "t5": ("t5",),
+    "t5": ("t5", "bigbird"),
     "mbart": ("mbart",),
     "marian": ("marian",),
 }

@@ -29,15 +29,17 @@ STYLES: dict[
     "llama": {n: ANGLE[n] for n in ("bos", "eos", "unk")},
     "t5": {n: ANGLE[n] for n in ("eos", "unk", "pad")},
     "marian": {n: ANGLE[n] for n in ("eos", "unk", "pad")},
+    "bigbird": {**ANGLE, **{n: f"[{n.upper()}]" for n in ("sep", "cls", "mask")}},
 }
 CLASSES = {  # tokenizer_class without "Tokenizer" and "Fast" -> style
     "Bert": "bert", "DistilBert": "bert", "Electra": "bert", "MobileBert": "bert",
     "Roberta": "roberta", "Bart": "roberta", "GPT2": "gpt2", "Qwen2": "qwen2", "Llama": "llama",
-    "T5": "t5", "MBart": "mbart", "Marian": "marian",
+    "T5": "t5", "MBart": "mbart", "Marian": "marian", "Longformer": "roberta", "BigBird": "bigbird",
 }  # fmt: skip
 TYPES = {  # model_type of config.json -> style
     "bert": "bert", "distilbert": "bert", "electra": "bert", "mobilebert": "bert", "roberta": "roberta", "bart": "roberta",
     "gpt2": "gpt2", "qwen2": "qwen2", "qwen3": "qwen2", "llama": "llama", "t5": "t5", "mt5": "t5", "mbart": "mbart", "marian": "marian",
+    "longformer": "roberta", "big_bird": "bigbird",
 }  # fmt: skip
 ANY_CLASS = ("", "PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend")
 
@@ -92,6 +94,8 @@ def read_specials(
     for name in NAMES:
         key = f"{name}_token"
         value = config.get(key, STYLES.get(style or "", {}).get(name))
+        if name == "mask" and style == "bigbird" and isinstance(value, str):
+            value = {"content": value, "lstrip": True}  # its class says so, unless a file does
         if value is not None:
             named[name] = token(value, key, where(MAP if key in over else CONFIG))
     place = where(MAP if "additional_special_tokens" in over else CONFIG)
