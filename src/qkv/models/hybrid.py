@@ -4,12 +4,13 @@ what is far (Dosovitskiy et al. 2021, section 3.1, "hybrid architecture"; a stem
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, DataError
 from ..parts.block import Activation, Stack, StackConfig
 from ..parts.patches import Grid, PlaceConfig, Places, Size, both
-from ..parts.resnet import ConvNorm, ResNet, ResNetConfig, Stem, check_channels
+from ..parts.resnet import ConvNorm, ResNet, ResNetConfig, Stem, check_channels, steadily
 from ..shapes import Pixels, States
 from .encoder import Problem
 from .pictures import PictureEncoder, PictureHead, PictureHeadConfig, Pool
@@ -143,9 +144,9 @@ class Cells(nn.Module):
         if config.cnn == "resnet":
             self.cnn: nn.Module = ResNet(config.residual())
         else:
-            widths = (config.channels, *config.widths)
-            pairs = zip(widths, widths[1:], config.steps, strict=True)
-            self.cnn = nn.Sequential(*(ConvNorm(a, b, 3, step) for a, b, step in pairs))
+            before = (config.channels, *config.widths[:-1])
+            made = zip(before, config.widths, config.steps, strict=True)
+            self.cnn = nn.Sequential(*(ConvNorm(a, b, 3, step) for a, b, step in made))
         last = config.widths[-1]
         self.project = None if last == config.d_model else nn.Linear(last, config.d_model)
         self.places, self.config = Places(config.placed()), config
@@ -160,8 +161,8 @@ class Cells(nn.Module):
     def forward(self, pixels: Pixels) -> States:
         check_channels(pixels, self.config.channels)
         grid = self.grid(pixels.shape[-2], pixels.shape[-1])
-        maps = self.cnn(pixels.to(next(self.cnn.parameters()).dtype))
-        x: Tensor = maps[0] if self.config.cnn == "resnet" else maps
+        pixels = pixels.to(next(self.cnn.parameters()).dtype)
+        (x,) = steadily(self.cnn, pixels.contiguous(memory_format=torch.channels_last))
         x = x.flatten(2).transpose(1, 2)  # (B, C, rows, columns) -> (B, rows · columns, C)
         x = x if self.project is None else self.project(x)
         y: Tensor = self.places(x, grid)

@@ -4,7 +4,7 @@ stem, then stages of blocks x + f(x):   f = 3x3, 3x3 (basic)   or   1x1, 3x3, 1x
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from ..shapes import Pixels
 from .block import ACTIVATIONS, Activation
 
 Stem = Literal["7x7", "3x3"]
+LARGE = 96 * 96  # pixels from which one picture keeps a processor busy
 NARROWER = 4  # a bottleneck's inner width, He et al. 2016, figure 5
 # how published backbones name their tensors -> ours; `num_batches_tracked` is a count that nothing reads
 NAMES = {
@@ -206,6 +207,25 @@ class ResNet(nn.Module):
         for stage in self.stages[: max(self.config.kept)]:
             maps.append(stage(maps[-1]))
         return [maps[n] for n in self.config.kept]
+
+
+def steadily(net: nn.Module, pixels: Pixels) -> tuple[Tensor, ...]:
+    """A convolutional net's maps, each picture's own bits whatever stands beside it (law 2).
+
+    On a CPU the kernels of a convolution depend on how many pictures there are below 16 (oneDNN; docs/diary.md): small
+    pictures are read in sixteens, large ones one at a time, which costs them nothing.  Not while training."""
+    rows = len(pixels)
+    if net.training or pixels.device.type != "cpu" or not rows:
+        return _maps(net(pixels))
+    if pixels.shape[-2] * pixels.shape[-1] >= LARGE:
+        each = [_maps(net(one)) for one in pixels.split(1)]
+        return tuple(torch.cat(maps) for maps in zip(*each, strict=True))
+    filled = torch.cat([pixels, pixels[:1].expand(-rows % 16, -1, -1, -1)])
+    return tuple(y[:rows] for y in _maps(net(filled)))
+
+
+def _maps(made: Any) -> tuple[Tensor, ...]:
+    return (made,) if isinstance(made, Tensor) else tuple(made)
 
 
 def check_channels(pixels: Pixels, channels: int) -> None:
