@@ -236,7 +236,7 @@ SURFACE = ["Model", "Run", "Translation", "evaluate", "load", "record", "train"]
 SIGNATURES = {  # DESIGN section 4.1: names, order and defaults; more may follow, by name only
     "load": "source, device='auto', dtype=None",
     "record": "model, layers=None, heads=None",
-    "Model.logits": "self, ids=None, keep=None, target=None, pixels=None",
+    "Model.logits": "self, ids=None, keep=None, target=None, pixels=None, marked=None",
     "Model.translate": "self, texts, beam=1, nbest=1, max_new_tokens=None, batch_tokens=4096",
     "Model.generate": "self, prompts, max_new_tokens=128, beam=1, temperature=0.0, top_k=None, top_p=None, stop=(), seed=0,"
     " stream=False",

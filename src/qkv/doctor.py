@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import specimens
 from .decode.answer import SearchConfig
 from .decode.beam import beam_search
 from .decode.rows import Task, banned_ids, limits, pad_sources, prompted, source_rows
 from .decode.search import search
 from .learn.checkpoint import RunFolder
 from .learn.loop import TrainConfig, Trainer
-from .learn.losses import token_loss
 from .learn.optim import OptimConfig
 from .learn.track import Tracker
 from .look.record import record
@@ -30,7 +30,6 @@ from .messages import t
 from .model import MULTIPLE, Model
 from .models import build
 from .models.encoder import TextEncoder
-from .models.interface import state_of
 from .models.seq2seq import NoHead
 from .parts.attention import attend
 from .parts.dropout import noise
@@ -103,6 +102,13 @@ def batch_of(net: Any, pairs: list[tuple[list[int], list[int]]], multiple: int =
     return Batch(source, keep, target, target_keep)
 
 
+def given(model: Model, n: int, seed: int = 0, longest: int = 24) -> Batch:
+    """n examples of what the model reads: texts, or pictures."""
+    if specimens.sees(model.net):
+        return specimens.pictures(model.net, n, seed)
+    return batch_of(model.net, examples(model, n, seed, longest))
+
+
 def padding(net: Any) -> int:
     return int(net.pad_id or 0)
 
@@ -114,6 +120,8 @@ def answers(net: Any) -> bool:
 
 def numbers(net: Any, batch: Batch) -> Tensor:
     """What must keep its bits: the logits of real targets, or the states of a net that only reads."""
+    if specimens.sees(net):
+        return specimens.numbers(net, batch)
     made: Tensor = (
         net.logits(batch)[batch.target_keep]
         if answers(net)
@@ -125,6 +133,7 @@ def numbers(net: Any, batch: Batch) -> Tensor:
 SMALL = {"d_model": 16, "d_ff": 24, "n_heads": 2, "n_kv_heads": None, "vocab_size": 19, "d_head": 8}
 SMALL |= {"encoder_layers": 2, "decoder_layers": 2, "n_layers": 2, "encoder_heads": 2}
 SMALL |= {"decoder_heads": 2, "decoder_ff": 24, "target_vocab_size": 19}
+EACH = ("window", "dilation")  # one a layer, where there are several
 IDS = ("bos_id", "eos_id", "pad_id", "start_id", "forced_bos_id", "forced_eos_id")
 
 
@@ -134,7 +143,10 @@ def shrunk(model: Model) -> nn.Module:
     old = {f.name: getattr(config, f.name) for f in fields(config)}
     small: dict[str, Any] = {k: v for k, v in SMALL.items() if old.get(k) is not None}
     small |= {k: old[k] % 4 for k in IDS if old.get(k) is not None}
-    if "head" in old:
+    small |= {k: (v * 2)[:2] for k, v in old.items() if k in EACH and isinstance(v, tuple)}
+    if specimens.sees(model.net):
+        small |= specimens.shrunk(old)
+    elif "head" in old:
         small["head"] = "mlm" if isinstance(model.net, TextEncoder) else "lm"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -142,6 +154,8 @@ def shrunk(model: Model) -> nn.Module:
 
 
 def small_batch(net: Any, seed: int = 0) -> Batch:
+    if specimens.sees(net):
+        return specimens.pictures(net, 3, seed)
     rng = random.Random(seed)
     rows = [
         (
@@ -186,6 +200,8 @@ def future_does_not_change_the_past(model: Model) -> Law:
 @torch.inference_mode()
 def neighbours_do_not_change_an_answer(model: Model) -> Law:
     """Law 2: greedy and beam answers alone and in a batch, 0 differing bits of any score; or the states of a reader."""
+    if specimens.sees(model.net):
+        return _seen_alone(model)
     sources = crowd(model)
     if not answers(model.net):
         return _read_alone(model, sources)
@@ -227,6 +243,24 @@ def _read_alone(model: Model, sources: list[list[int]]) -> Law:
         for i, s in enumerate(sources)
     )
     return _alone(differing, len(sources))
+
+
+def _seen_alone(model: Model) -> Law:
+    """Each of 35 pictures by itself, by twos and by fives, against all together."""
+    batch = specimens.pictures(model.net, 35, seed=1).to(model.device)
+
+    def of(first: int, last: int) -> Tensor:
+        return specimens.numbers(model.net, rows_of(batch, first, last))
+
+    together = of(0, 35)
+    parts = [(i, i + n) for n in (1, 2, 5) for i in range(0, 35, n)]
+    differing = sum(not torch.equal(of(a, b), together[a:b]) for a, b in parts)
+    return _alone(differing, len(parts))
+
+
+def rows_of(batch: Batch, first: int, last: int) -> Batch:
+    held = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    return Batch(**{name: None if t is None else t[first:last] for name, t in held.items()})
 
 
 @torch.inference_mode()
@@ -311,7 +345,7 @@ def a_blind_row_gives_zeros(model: Model) -> Law:
 @torch.inference_mode()
 def recording_changes_nothing(model: Model) -> Law:
     """Law 5: recorded rows sum to 1 and the answer keeps its bits."""
-    batch = batch_of(model.net, examples(model, 4, seed=4)).to(model.device)
+    batch = given(model, 4, seed=4).to(model.device)
     before = numbers(model.net, batch)
     with record(model) as maps:
         after = numbers(model.net, batch)
@@ -334,8 +368,7 @@ def gradients_are_right(model: Model) -> Law:
     rng = random.Random(0)
 
     def loss() -> Tensor:
-        made = token_loss(net.loss_inputs(batch), 0.1)  # type: ignore[operator]
-        return made.smoothed / made.tokens
+        return specimens.loss(net, batch, 0.1)[0]
 
     net.zero_grad()
     loss().backward()  # type: ignore[no-untyped-call]
@@ -370,11 +403,10 @@ def one_batch_is_learned_by_heart(model: Model) -> Law:
     seen = float("inf")
     for step in range(300):
         with noise(0, step):
-            made = token_loss(net.eval().loss_inputs(batch))  # type: ignore[operator]
+            loss, seen = specimens.loss(net.eval(), batch)
         optimizer.zero_grad()
-        (made.smoothed / made.tokens).backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        seen = float(made.nll) / made.tokens
         if seen < 0.02:
             break
     return Law(
@@ -456,7 +488,7 @@ def a_bad_step_changes_no_weight(model: Model) -> Law:
         log=nowhere,
         validate=lambda n, s: {},
     )
-    before = {k: v.clone() for k, v in state_of(net).items()}
+    before = {k: v.detach().clone() for k, v in net.named_parameters()}
     trainer.gradients(1, [small_batch(net)])
     for p in trainer.trained[:1]:
         if p.grad is not None:
@@ -464,7 +496,8 @@ def a_bad_step_changes_no_weight(model: Model) -> Law:
     from .learn.loop import Position
 
     position, _, _ = trainer.update(Position(step=1), 1.0)
-    changed = sum(not torch.equal(v, before[k]) for k, v in state_of(net).items())
+    changed = sum(not torch.equal(v, before[k]) for k, v in net.named_parameters())
+    changed += sum(not bool(b.isfinite().all()) for b in net.buffers())  # running statistics
     ok = not changed and position.skipped == 1 and position.applied == 0
     return Law(
         t("a bad step changes no weight", "나쁜 스텝은 가중치를 바꾸지 않는다"),
@@ -496,5 +529,7 @@ ANSWERING = (future_does_not_change_the_past, steps_equal_one_pass, beam_of_one_
 
 
 def laws_of(model: Model) -> tuple[Callable[[Model], Law], ...]:
-    """The laws that apply: those about answering only to a net that answers."""
-    return tuple(law for law in LAWS if answers(model.net) or law not in ANSWERING)
+    """The laws that apply: those about answering only to a net that answers; a batch of pictures has no padding."""
+    left = () if answers(model.net) else ANSWERING
+    left += (padding_holds_nothing,) if specimens.sees(model.net) else ()
+    return tuple(law for law in LAWS if law not in left)

@@ -156,9 +156,11 @@ class Model:
         keep: Tensor | None = None,
         target: Tensor | None = None,
         pixels: Tensor | None = None,
+        marked: Tensor | None = None,
     ) -> Tensor:
         """The logits of the head: (B, T, V) after each token, (B, classes), …; ids (B, S), keep (B, S) bool.
 
+        marked (B, S) bool: global tokens, which see and are seen by all; None: those that the family marks, if any.
         An encoder-decoder is teacher-forced with target (B, T), ending in <eos>.  A net of pictures reads
         pixels (B, channels, height, width) as `processor` makes them, with keep (B, height, width) where some were padded.
         Raises DataError for ids outside the vocabulary, a missing target, shapes or types that do not fit."""
@@ -182,7 +184,12 @@ class Model:
                 f"keep of shape {tuple(keep.shape)}, {keep.dtype}",
                 fix=f"give booleans of the ids' shape {tuple(ids.shape)}",
             )
-        batch = Batch(ids, keep)
+        if marked is not None and (marked.shape != ids.shape or marked.dtype != torch.bool):
+            raise DataError(
+                f"marked of shape {tuple(marked.shape)}, {marked.dtype}",
+                fix=f"give booleans of the ids' shape {tuple(ids.shape)}",
+            )
+        batch = Batch(ids, keep, marked=marked)
         if target is not None:
             batch = replace(batch, target=target, target_keep=self._real(target))
         logits: Tensor = self.net.logits(batch.to(self.device))  # type: ignore[operator]
