@@ -36,12 +36,11 @@ SIZES: dict[str, dict[str, Any]] = {
     ),
     # pictures of 64 to 128 pixels: a cell for every 8, a backbone that learns from nothing
     "shapes": dict(
-        stem="3x3",
-        d_stem=16,
-        widths=(16, 32, 64, 128),
-        depths=(1, 1, 1, 1),
+        d_stem=32,
+        widths=(64, 128),
+        depths=(2, 2),
         bottleneck=False,
-        out=4,
+        out=2,
         frozen=False,
         d_model=128,
         encoder_layers=3,
