@@ -38,7 +38,7 @@ MEASURES = {
     "answer": ("exact", "f1"),
     "contrast": ("recall@1",),
     "image-classify": ("accuracy", "f1"),
-    "detect": ("map", "map50", "map75", "cardinality"),
+    "detect": ("map", "map50", "map75", "miscount"),
 }
 
 

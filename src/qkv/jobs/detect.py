@@ -204,7 +204,7 @@ class DetectJob:
 def measure(
     net: Any, scenes: Scenes, processor: Processor, n_classes: int, rows: int = 16
 ) -> tuple[dict[str, float], list[Scene]]:
-    """({"loss", its parts, "cardinality", "map", "map50", "map75"}, what was said of every picture)."""
+    """({"loss", its parts, "miscount", "map", "map50", "map75"}, what was said of every picture)."""
     device = next(net.parameters()).device
     total: dict[str, float] = {}
     count: dict[str, float] = {}
@@ -222,7 +222,7 @@ def measure(
             answers[i] = scene
     parts = {f"loss/{name}": total[name] / (count[name] or 1.0) for name in total}
     said = [s for s in answers if s is not None]
-    found_ = {"cardinality": wrong / max(1, len(scenes))} | average_precision(said, n_classes)
+    found_ = {"miscount": wrong / max(1, len(scenes))} | average_precision(said, n_classes)
     return {"loss": sum(parts.values()), **parts, **found_}, said
 
 
