@@ -8,6 +8,7 @@ import torch
 
 import qkv
 from qkv.errors import ConfigError, DataError, WeightsError
+from qkv.jobs import prepare
 from qkv.learn import scores
 from qkv.learn.loop import Note
 from qkv.models import FAMILIES, hf
@@ -172,6 +173,20 @@ def test_mistakes_in_an_objective_are_met_with_a_guess(change, code, guess, tmp_
     with pytest.raises(ConfigError) as e:
         Recipe.read(values)
     assert e.value.code == code and guess in str(e.value)
+
+
+def test_sub_word_sampling_is_taken_or_refused_never_ignored(tmp_path):
+    def prepared(kind):
+        values = recipe(kind, tmp_path) | {
+            "text": {"kind": "bpe", "vocab_size": 320, "sample_alpha": 0.5}
+        }
+        return prepare(Recipe.read(values))
+
+    first, second = (prepared("classify").stream().batch(step).source for step in (0, 40))
+    assert first.shape != second.shape or not torch.equal(first, second)
+    with pytest.raises(ConfigError, match="cuts a text once") as e:
+        prepared("mlm")
+    assert e.value.code == "QKV-013"
 
 
 # -- scores

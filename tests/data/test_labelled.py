@@ -48,6 +48,26 @@ def test_classes_are_numbered_and_strangers_counted():
         made_of("classify", values, classes=("z",))
 
 
+def test_sampled_texts_are_cut_anew_in_every_epoch_and_alike_for_one_seed():
+    tok = tokenizer()
+    values = [{"text": document(i), "pair": document(i + 1), "label": "x"} for i in range(8)]
+    task, _, _ = made_of("classify", values, max_tokens=256)
+    plain = [task.row(i, NO_DRAW) for i in range(8)]
+    task.sampled(tok, 0.5)
+    rows = [[task.row(i, Draw(1, epoch, i)) for i in range(8)] for epoch in (0, 1)]
+    again = [task.row(i, Draw(1, 0, i)) for i in range(8)]
+    assert [r.source.tolist() for r in rows[0]] == [r.source.tolist() for r in again]
+    assert sum(a.source.tolist() != b.source.tolist() for a, b in zip(*rows, strict=True)) > 4
+    for row, whole in zip(rows[0], plain, strict=True):
+        said = [
+            tok.decode(i for i in r.source.tolist() if i < tok.vocab_size) for r in (row, whole)
+        ]
+        assert said[0] == said[1]
+    short, _, _ = made_of("classify", values, max_tokens=12)
+    short.sampled(tok, 1.0)
+    assert all(len(short.row(i, Draw(1, 0, i)).source) <= 12 for i in range(8))
+
+
 def test_a_row_is_the_framed_text_and_long_ones_are_cut_and_counted():
     tok, sp = tokenizer(), specials()
     values = [{"text": document(i), "pair": document(i + 3), "label": "x"} for i in range(20)]

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..data.objectives import OBJECTIVES, Specials, evaluation, feed
 from ..data.objectives.answer import Answers, spans_of
 from ..data.objectives.chat import ChatTemplate
+from ..data.objectives.classify import Labelled
 from ..data.objectives.feed import Task
 from ..data.objectives.tag import Tagged
 from ..data.records import Record, RecordSource, read_records
@@ -77,6 +78,7 @@ class TextsJob:
         specials = Specials.of(tokenizer)
         build = OBJECTIVES[recipe.objective_kind].build
         train = build(recipe.objective_config(), records, tokenizer, specials, report)
+        _sampled(train, recipe, tokenizer)
         kept = dev_report if recipe.data.dev else report
         # train.config: the classes are those of train, whatever dev holds
         made = build(train.config, dev, tokenizer, specials, kept)
@@ -141,6 +143,19 @@ class TextsJob:
             (name,) = means
             metrics["dev/perplexity"] = measure.perplexity(total[name], count[name])
         return metrics
+
+
+def _sampled(task: Task, recipe: Recipe, tokenizer: AnyTokenizer) -> None:
+    """Sub-word sampling while training, where the objective can: the labels of tokens and spans stand on one cut."""
+    if not (alpha := recipe.text.sample_alpha):
+        return
+    if not isinstance(task, Labelled):
+        raise ConfigError(
+            f"text.sample_alpha = {alpha} with the objective {recipe.objective_kind!r}, which cuts a text once",
+            fix="text.sample_alpha = 0; classify, regress and translation can sample",
+            code="QKV-013",
+        )
+    task.sampled(tokenizer, alpha)
 
 
 def measure_file(recipe: Recipe, model: Model, source: RecordSource) -> dict[str, Any]:

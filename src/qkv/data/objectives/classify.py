@@ -3,6 +3,7 @@
 [CLS] a [SEP]     [CLS] a [SEP] b [SEP]          (Devlin et al. 2019, figure 4a and 4b; section 4.1 for numbers)"""
 
 import math
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,8 @@ from ..stream import Encoder, Rows
 from .base import Draw, Ids, Row, Specials
 from .feed import check_room
 from .texts import encoded, fitted, ids_of, some
+
+Cutter = Callable[[str, random.Random], Ids]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,7 @@ class RegressConfig:
 
 
 class Labelled:
-    """Framed texts with one label each: int (a class) or float (a number)."""
+    """Framed texts with one label each: int (a class) or float (a number).  `texts` are what they were cut from."""
 
     def __init__(
         self,
@@ -41,9 +44,15 @@ class Labelled:
         second: Rows | None,
         labels: Sequence[int | float],
         specials: Specials,
+        texts: Sequence[Sequence[str]] = (),
     ) -> None:
         self.config, self.first, self.second = config, first, second
-        self.labels, self.specials = labels, specials
+        self.labels, self.specials, self.texts = labels, specials, texts
+        self.cutter: Cutter | None = None
+
+    def sampled(self, tokenizer: Encoder, alpha: float) -> None:
+        """From now on every look at a text cuts it into sub-words anew (Kudo 2018)."""
+        self.cutter = lambda text, rng: np.array(tokenizer.sample(text, rng, alpha), dtype=np.int64)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -53,12 +62,20 @@ class Labelled:
         return np.stack([n, n], axis=1)
 
     def row(self, i: int, draw: Draw) -> Row:
-        a = np.array(self.first[i], dtype=np.int64)
-        if self.second is None:
-            ids, segment, _ = self.specials.one(a)
-        else:
-            ids, segment, _ = self.specials.two(a, np.array(self.second[i], dtype=np.int64))
+        a, b = self.cut(i, draw)
+        ids, segment, _ = self.specials.one(a) if self.second is None else self.specials.two(a, b)
         return Row(ids, segment=segment, label=self.labels[i])
+
+    def cut(self, i: int, draw: Draw) -> tuple[Ids, Ids]:
+        """The ids of both texts, the second of none where there is one text only."""
+        if self.cutter is None:
+            second = [] if self.second is None else self.second[i]
+            return np.array(self.first[i], dtype=np.int64), np.array(second, dtype=np.int64)
+        rng = random.Random(int(draw.raw(1)[0]))
+        made = [self.cutter(text, rng) for text in self.texts[i]]
+        template = self.specials.one if self.second is None else self.specials.two
+        b = made[1] if len(made) > 1 else np.empty(0, np.int64)
+        return fitted(made[0], b, self.config.max_tokens - template.extra)
 
 
 def classify(
@@ -121,7 +138,9 @@ def _labelled(
     first: list[Ids] = []
     second: list[Ids] = []
     labels: list[int | float] = []
-    for record, made in encoded(records, ["text", "pair"] if pair else ["text"], tokenizer, report):
+    texts: list[list[str]] = []
+    names = ["text", "pair"] if pair else ["text"]
+    for record, made in encoded(records, names, tokenizer, report):
         value = label(record)
         if isinstance(value, str) or not all(len(e.ids) for e in made):
             reason = value if isinstance(value, str) else "no tokens"
@@ -133,5 +152,7 @@ def _labelled(
         first.append(a)
         second.append(b)
         labels.append(value)
+        texts.append([record.values[name] for name in names])
     some(first, report)
-    return Labelled(config, Rows.of(first), Rows.of(second) if pair else None, labels, specials)
+    seconds = Rows.of(second) if pair else None
+    return Labelled(config, Rows.of(first), seconds, labels, specials, texts)
