@@ -15,12 +15,13 @@ from importlib.resources import files
 from ..errors import UsageError
 from ..messages import Lang, language
 from .colour import palette
+from .pictures import Overlay
 from .tokens import visible
 from .views import Alignment, Grid
 
-View = Alignment | Grid
+View = Alignment | Grid | Overlay
 MAX_TITLE = 300
-SCRIPTS = ("base.js", "matrix.js", "views.js")
+SCRIPTS = ("base.js", "matrix.js", "pictures.js", "views.js")
 # < > & end or open markup; the rest are controls, invisible and bidirectional marks, and lone surrogates
 RISKY = re.compile(
     "[<>&\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"

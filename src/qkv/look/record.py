@@ -66,3 +66,27 @@ def _probe(maps: dict[str, Tensor], name: str, heads: Sequence[int] | None) -> P
         maps[name] = kept if old is None else torch.cat(_as_wide(old, kept), dim=2)
 
     return probe
+
+
+@contextmanager
+def record_pairs(model: Any) -> Iterator[dict[str, Tensor]]:
+    """{"encoder.blocks.0.attn": (B, 1 or H, T, S) bool}: which pairs each layer was allowed to look at, in the last pass."""
+    net: nn.Module = getattr(model, "net", model)
+    found: dict[str, Tensor] = {}
+
+    def hook(name: str) -> Any:
+        def keep(attn: Any, given: tuple[Any, ...], _: Any) -> None:
+            found[name] = attn.sees(given[3])
+
+        return keep
+
+    handles = [
+        m.register_forward_hook(hook(n))
+        for n, m in net.named_modules()
+        if isinstance(m, Attention)
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()

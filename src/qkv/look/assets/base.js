@@ -15,6 +15,8 @@ const WORDS = {
     layer: "Layer", head: "Head", bits: "bits", close: "Close", previous: "Previous head", next: "Next head",
     pooled: (n) => `Long sentence: each cell stands for ${n} × ${n} tokens and shows the strongest of them.`,
     eos: "end of sentence", bos: "start", pad: "padding", unk: "unknown token", mask: "mask",
+    overlay: "Where in the picture?", overlayHelp: "Choose what was found and a map: what was not looked at is veiled. The slider sets how much.",
+    veil: "Veil",
     made: "Made by qkv. This file is complete in itself and sends nothing.",
   },
   ko: {
@@ -29,6 +31,8 @@ const WORDS = {
     layer: "층", head: "헤드", bits: "비트", close: "닫기", previous: "이전 헤드", next: "다음 헤드",
     pooled: (n) => `문장이 길어서 한 칸이 토큰 ${n} × ${n}개를 나타내며, 그중 가장 큰 값을 보입니다.`,
     eos: "문장 끝", bos: "시작", pad: "채움", unk: "모르는 토큰", mask: "가림",
+    overlay: "그림의 어디를 보았을까요?", overlayHelp: "찾은 것과 지도를 고르면 보지 않은 곳이 가려집니다. 막대로 가리는 정도를 바꿉니다.",
+    veil: "가리는 정도",
     made: "qkv가 만들었습니다. 이 파일은 그 자체로 완전하며 아무것도 보내지 않습니다.",
   },
 };

@@ -224,5 +224,6 @@ toggle.addEventListener("click", () => {
   speakers.forEach((write) => write(WORDS[lang]));
 });
 dark.addEventListener("change", () => redraws.forEach((draw) => draw()));
-const views = data.views.flatMap((view) => (view.type === "grid" ? gridView(view) : alignmentView(view)));
+const shown = { grid: gridView, alignment: alignmentView, overlay: overlayView };
+const views = data.views.flatMap((view) => shown[view.type](view));
 document.getElementById("page").append(make("header", "", title, toggle), ...views, said(make("footer"), (w) => w.made));

@@ -1,0 +1,74 @@
+// ---- a picture with a map laid over it: where little is looked at, it is veiled
+function overlayView(view) {
+  const section = make("section"), chips = make("div", "tabs"), layers = make("div", "tabs");
+  const canvas = make("canvas", "picture"), context = canvas.getContext("2d");
+  const bytes = Uint8Array.from(atob(view.rgb), (c) => c.charCodeAt(0));
+  canvas.width = view.width;
+  canvas.height = view.height;
+  canvas.setAttribute("role", "img");
+  let at = 0, map = 0, strength = 0.85;
+  const names = [...new Set(view.things.flatMap((thing) => thing.maps.map((m) => m.name)))];
+  function weight(weights, x, y) { // between the middles of four cells
+    const h = weights.length, w = weights[0].length;
+    const v = clamp((y + 0.5) * h / view.height - 0.5, 0, h - 1), u = clamp((x + 0.5) * w / view.width - 0.5, 0, w - 1);
+    const i = Math.floor(v), j = Math.floor(u), I = Math.min(i + 1, h - 1), J = Math.min(j + 1, w - 1);
+    const top = weights[i][j] + (u - j) * (weights[i][J] - weights[i][j]);
+    const low = weights[I][j] + (u - j) * (weights[I][J] - weights[I][j]);
+    return top + (v - i) * (low - top);
+  }
+  function frame(box, chosen) {
+    const scale = Math.max(1, view.width / 320);
+    [[4 * scale, "#ffffff"], [2 * scale, chosen ? "#d55e00" : "#0072b2"]].forEach(([width, ink]) => {
+      context.lineWidth = width;
+      context.strokeStyle = ink;
+      context.strokeRect(box[0], box[1], box[2] - box[0], box[3] - box[1]);
+    });
+  }
+  function draw() {
+    const thing = view.things[at], layer = thing && (thing.maps.find((m) => m.name === names[map]) || thing.maps[0]);
+    const image = context.createImageData(view.width, view.height);
+    const veil = dark.matches ? 16 : 255;
+    for (let y = 0, p = 0; y < view.height; y += 1) {
+      for (let x = 0; x < view.width; x += 1, p += 1) {
+        const hide = layer ? strength * (1 - weight(layer.weights, x, y) * view.unit) : 0;
+        for (let c = 0; c < 3; c += 1) image.data[4 * p + c] = bytes[3 * p + c] * (1 - hide) + veil * hide;
+        image.data[4 * p + 3] = 255;
+      }
+    }
+    context.putImageData(image, 0, 0);
+    view.things.forEach((other, k) => { if (other.box && k !== at) frame(other.box, false); });
+    if (thing && thing.box) frame(thing.box, true);
+    canvas.setAttribute("aria-label", thing ? thing.name : view.label);
+  }
+  function buttons(box, list, pick) {
+    const nodes = list.map((name, k) => {
+      const node = make("button", "pill");
+      node.type = "button";
+      node.textContent = name;
+      node.addEventListener("click", () => { pick(k); show(); });
+      return node;
+    });
+    box.append(...nodes);
+    return nodes;
+  }
+  const ofThings = buttons(chips, view.things.map((thing) => thing.name), (k) => { at = k; });
+  const ofMaps = buttons(layers, names, (k) => { map = k; });
+  function show() {
+    [[ofThings, at], [ofMaps, map]].forEach(([nodes, chosen]) => nodes.forEach((node, k) => node.setAttribute("aria-pressed", String(k === chosen))));
+    draw();
+  }
+  const slider = named(make("input", "veil"), (w) => w.veil);
+  slider.type = "range";
+  slider.min = "0";
+  slider.max = "1";
+  slider.step = "0.05";
+  slider.value = String(strength);
+  slider.addEventListener("input", () => { strength = Number(slider.value); draw(); });
+  section.append(said(make("h2"), (w) => w.overlay), said(make("p"), (w) => w.overlayHelp));
+  if (view.label) { const p = make("p"); p.textContent = view.label; section.append(p); }
+  section.append(chips, layers, slider, canvas);
+  map = Math.max(0, names.length - 1); // the mean, where there is one
+  redraws.add(draw);
+  show();
+  return [section];
+}
