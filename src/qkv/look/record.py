@@ -81,9 +81,7 @@ def record_pairs(model: Any) -> Iterator[dict[str, Tensor]]:
         return keep
 
     handles = [
-        m.register_forward_hook(hook(n))
-        for n, m in net.named_modules()
-        if isinstance(m, Attention)
+        m.register_forward_hook(hook(n)) for n, m in net.named_modules() if isinstance(m, Attention)
     ]
     try:
         yield found

@@ -24,7 +24,7 @@ from ..errors import ConfigError
 from ..parts import kernels
 from ..parts.attention import Attention, AttentionConfig
 from ..parts.patterns import Allowed
-from ..shapes import Bias, Heads, Keep, Maps, States
+from ..shapes import Bias, Heads, Keep, Maps, Mask, States
 
 PLANNED = (1024, 3072, 4096)  # lengths whose random blocks follow the plan of the paper's runs
 REACH = 1024  # tokens from which that plan draws
@@ -130,24 +130,27 @@ class BlockAttention(Attention):
         super().__init__(config)
         self.plan = plan
 
-    def bias(self, q: Heads) -> Bias | None:
-        """(1, H or 1, S, S) log times; None where all is seen once."""
-        S, plan = q.shape[2], self.plan
+    def times(self, allowed: Allowed) -> Tensor | None:
+        """(1 or B, H or 1, S, S): how often tokens see each other; None where all do once."""
+        S, plan = allowed.keep.shape[1], self.plan
         if S <= plan.full:
             return None
-        times = plan.times(S, self.training).to(q.device, q.dtype)
-        wide = times.repeat_interleave(plan.size, 1).repeat_interleave(plan.size, 2)
-        return wide[None, :, :S, :S].log()
+        each = plan.times(S, self.training).to(allowed.keep.device)
+        wide = each.repeat_interleave(plan.size, 1).repeat_interleave(plan.size, 2)
+        wide = wide[None, :, :S, :S]
+        if allowed.marked is None:
+            return wide
+        marked = allowed.marked[:, None, None] | allowed.marked[:, None, :, None]
+        return torch.where(marked, wide.clamp(min=1), wide)
+
+    def sees(self, allowed: Allowed) -> Mask:
+        times = self.times(allowed)
+        return allowed.dense() if times is None else allowed.dense() & (times > 0)
 
     def weights(self, q: Heads, k: Heads, allowed: Allowed, bias: Bias | None) -> Maps:
-        added = self.bias(q)
-        if added is not None and allowed.marked is not None:
-            marked = allowed.marked[:, None, None] | allowed.marked[:, None, :, None]
-            added = torch.where(marked & (added == -torch.inf), torch.zeros_like(added), added)
-        return kernels.softmax(
-            kernels.scores(q, k, bias=None, scale=self.scale) + (0.0 if added is None else added),
-            allowed.dense() if added is None else allowed.dense() & (added > -torch.inf),
-        )
+        times, s = self.times(allowed), kernels.scores(q, k, bias=None, scale=self.scale)
+        s = s if times is None else s + times.to(s.dtype).log()
+        return kernels.softmax(s, self.sees(allowed))
 
     def forward(
         self, q: Heads, k: Heads, v: Heads, allowed: Allowed, *, bias: Bias | None = None

@@ -15,7 +15,7 @@ from ..parts.embed import EmbedConfig
 from ..parts.heads import Pooler
 from ..parts.patterns import Allowed, Dilated, Full, Pattern
 from ..parts.recurrent import in_sixteens
-from ..shapes import Batch, Bias, Heads, Keep, Maps, States
+from ..shapes import Batch, Bias, Heads, Keep, Maps, Mask, States
 from ..weights.table import Op, Table
 from .bert import CLASS_ROWS, LAYERS, OLD, OTHERS, PROBLEMS, THEIRS, begin, problem
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
@@ -244,6 +244,13 @@ class LongAttention(Attention):
             yield slice(0, plain), allowed
         if plain < self.n_heads and self.dilated is not None:
             yield slice(plain, None), replace(allowed, pattern=self.dilated)
+
+    def sees(self, allowed: Allowed) -> Mask:
+        made = []
+        for heads, seen in self.sides(allowed):
+            n = len(range(*heads.indices(self.n_heads)))
+            made.append(seen.dense().expand(-1, n, -1, -1))
+        return torch.cat(made, 1)
 
     def weights(self, q: Heads, k: Heads, allowed: Allowed, bias: Bias | None) -> Maps:
         q, x = q.chunk(2, -1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..shapes import Bias, Heads, Keep, Maps, States
+from ..shapes import Bias, Heads, Keep, Maps, Mask, States
 from . import kernels
 from .dropout import Dropout
 from .favor import Favor, Features
@@ -132,6 +132,10 @@ class Attention(nn.Module):
             return unit(q) * self.sharpness
         changed: Tensor = self.score(q) if isinstance(self.score, General) else q
         return changed
+
+    def sees(self, allowed: Allowed) -> Mask:
+        """(B, 1 or H, T, S) bool: the pairs that this layer looks at."""
+        return allowed.dense()
 
     def weights(self, q: Heads, k: Heads, allowed: Allowed, bias: Bias | None) -> Maps:
         """(B, H, T, S): the definition of what this layer looks at; with features the map they imply."""
