@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ..config import parse_json
 from ..errors import ConfigError, DataError
+from .builtin import read_builtin_records
 from .formats import SUFFIXES, Column, json_records, plain, table_rows
 from .lines import decode, read_lines, read_whole
 from .report import SkipReport
@@ -32,7 +33,7 @@ class RecordSource:
 
     A text file has one field, "text": each line, each block between empty lines, or the whole file (of which `part`
     keeps a share by characters: nanoGPT trains on (0, 0.9) and measures on (0.9, 1)).  SQuAD's has context, question
-    and answers."""
+    and answers.  "builtin:…" (listops, match and the built-in pairs) has columns of its own."""
 
     path: str
     fields: dict[str, Any] = field(default_factory=dict)
@@ -73,7 +74,9 @@ class RecordSource:
 
     @property
     def kind(self) -> str:
-        """The format that reads it: tsv, csv, jsonl, text or squad."""
+        """The format that reads it: tsv, csv, jsonl, text, squad or builtin."""
+        if self.path.startswith("builtin:"):
+            return "builtin"
         if self.format != "auto":
             return self.format
         suffix = self.path.removesuffix(".gz").rpartition(".")[2].lower()
@@ -96,7 +99,8 @@ class RecordSource:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        return (self.path,)
+        """The files this source reads; none where it is built in."""
+        return () if self.kind == "builtin" else (self.path,)
 
 
 def read_records(source: RecordSource, report: SkipReport) -> Iterator[Record]:
@@ -105,7 +109,7 @@ def read_records(source: RecordSource, report: SkipReport) -> Iterator[Record]:
     Raises MissingError QKV-020; DataError QKV-030 (encoding), 032 (nothing usable), 033 (malformed), 034 (no such
     column), 036 (.gz), 037 (a JSON document beyond MAX_WHOLE)."""
     used, before = report.used, dict(report.skipped)
-    readers = {"text": _texts, "squad": _squad, "jsonl": _objects}
+    readers = {"text": _texts, "squad": _squad, "jsonl": _objects, "builtin": _built}
     yield from readers.get(source.kind, _cells)(source, report)
     if report.used == used:
         counts = {k: n - before.get(k, 0) for k, n in report.skipped.items()}
@@ -133,6 +137,11 @@ def _objects(source: RecordSource, report: SkipReport) -> Iterator[Record]:
             reason = seen.reason([plain(record[str(c)]) for c in source.where])
         values = {n: record[str(c)] for n, c in source.names.items()} if not reason else {}
         yield from _judged(source, report, values, line, reason)
+
+
+def _built(source: RecordSource, report: SkipReport) -> Iterator[Record]:
+    for values, place in read_builtin_records(source, report):
+        yield Record(dict(values), place)
 
 
 def _judged(
