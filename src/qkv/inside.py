@@ -1,6 +1,7 @@
 """What a model that reads one text looks at while it reads: GPT, Llama, BERT and their kin, a recurrent classifier."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -8,11 +9,12 @@ from torch import Tensor
 
 from .decode.rows import prompted
 from .errors import DataError, UsageError
-from .look.record import record
+from .look.record import record, record_pairs
 from .model import MULTIPLE, Model
 from .shapes import Batch, pad
 
 if TYPE_CHECKING:
+    from .look.sparsity import Sparsity
     from .look.views import Grid
 
 
@@ -25,6 +27,7 @@ class Reading:
     text: str
     tokens: tuple[str, ...]
     maps: dict[str, Tensor]
+    pairs: dict[str, Tensor] = field(default_factory=dict)  # (1, 1 or H, T, S) bool: allowed
 
     def grid(self) -> "Grid":
         """Every head of every layer; a decoder's row t is the moment when token t has been read."""
@@ -33,9 +36,31 @@ class Reading:
         whole = {n: m for n, m in self.maps.items() if m.shape[2] == len(self.tokens)}
         return Grid(whole, self.tokens, self.tokens, start=None)
 
+    def sparse(self) -> list[str]:
+        """The layers that were not allowed to look at all pairs, by name."""
+        return [n for n, m in self.pairs.items() if m.shape[2] > 1 and not bool(m.all())]
 
-def inside(model: Model, text: str) -> Reading:
-    """Read a text once and keep what was looked at.
+    def sparsity(self, layer: int = 0, head: int | None = None) -> "Sparsity":
+        """Which pairs a layer allows beside the weights it gave them: one head's, or the mean of all heads.
+
+        Raises UsageError for a layer or a head that is not there."""
+        from .look.sparsity import Sparsity
+
+        names = [n for n, m in self.pairs.items() if m.shape[2] == len(self.tokens)]
+        if not -len(names) <= layer < len(names):
+            raise UsageError(f"layer {layer} of {len(names)}", fix="count from 0, or back from -1")
+        name = names[layer]
+        heads, allowed = self.maps[name][0], self.pairs[name][0]
+        if head is not None and not -len(heads) <= head < len(heads):
+            raise UsageError(f"head {head} of {len(heads)}", fix="count from 0, or back from -1")
+        allowed = allowed.expand(len(heads), -1, -1)
+        made = (allowed.any(0), heads.mean(0)) if head is None else (allowed[head], heads[head])
+        return Sparsity(self.tokens, made[0].int(), made[1], name)
+
+
+def inside(model: Model, text: str, marked: Sequence[int] | None = None) -> Reading:
+    """Read a text once and keep what was looked at.  marked: places of global tokens, counted from 0; None: as the
+    family marks them.
 
     Raises DataError for an empty text or one longer than the model's positions, UsageError for a net without attention."""
     ids = _ids(model, text)
@@ -47,16 +72,24 @@ def inside(model: Model, text: str) -> Reading:
             code="QKV-037",
         )
     padded, keep = (x[:, :most] for x in pad([ids], model.pad_id, MULTIPLE))
-    with torch.inference_mode(), record(model.net) as maps:
-        model.net.encode(Batch(padded, keep).to(model.device))  # type: ignore[operator]
+    marks = None
+    if marked is not None:
+        marks = torch.zeros_like(keep)
+        marks[:, [i for i in marked if 0 <= i < len(ids)]] = True
+    batch = Batch(padded, keep, marked=marks).to(model.device)
+    with torch.inference_mode(), record(model.net) as maps, record_pairs(model.net) as pairs:
+        model.net.encode(batch)  # type: ignore[operator]
     if not maps:
         raise UsageError(
             f"this {model.family} has no attention to look at",
             fix="train one with model.attention = true",
         )
     S = len(ids)
-    cut = {name: m[:, :, : S if m.shape[2] > 1 else 1, :S] for name, m in maps.items()}
-    return Reading(text, tuple(model.tokenizer.tokens(ids)), cut)
+    cut, seen = (
+        {name: m[:, :, : S if m.shape[2] > 1 else 1, :S] for name, m in found.items()}
+        for found in (maps, pairs)
+    )
+    return Reading(text, tuple(model.tokenizer.tokens(ids)), cut, seen)
 
 
 def _ids(model: Model, text: str) -> list[int]:

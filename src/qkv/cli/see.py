@@ -29,6 +29,9 @@ def look(args: Args) -> None:
     from ..decode.rows import prompted
 
     model = open_model(args.model, "look")
+    if hasattr(model.net, "found"):
+        _look_for(model, args, paths)
+        return
     if not hasattr(model.net, "step") or prompted(model.net):
         _look_inside(model, args, paths)
         return
@@ -42,8 +45,30 @@ def look(args: Args) -> None:
         result(str(path))
 
 
+def _look_for(model: "Model", args: Args, paths: list[Path]) -> None:
+    """Draw what was found in a picture, and where each query looked."""
+    from ..detect import overlay
+    from ..look.page import page
+    from ..look.pictures import overlay_png
+    from ..weights import store
+
+    if args.beam:
+        raise UsageError("--beam is for translations", place="qkv look", fix="leave it out")
+    found, view = overlay(model, args.text)
+    for path in paths:
+        png = path.suffix.lower() == ".png"
+        made = overlay_png(view) if png else page(args.text, [view]).encode()
+        store.write_file(path, made)
+    if args.json:
+        emit({**found.to_dict(), "files": [str(p) for p in paths]})
+        return
+    for line in [*map(str, found), *map(str, paths)]:
+        result(line)
+
+
 def _look_inside(model: "Model", args: Args, paths: list[Path]) -> None:
     """Draw what a model of one text looks at while it reads."""
+    from ..decode.rows import prompted
     from ..inside import inside
     from ..look.page import page
     from ..look.plots import alignment_png, grid_png
@@ -61,6 +86,8 @@ def _look_inside(model: "Model", args: Args, paths: list[Path]) -> None:
         if m.shape[2] == 1
     ]
     views: list[Any] = [*pools, *([grid] if grid.maps else [])]
+    if not prompted(model.net) and seen.sparse():  # a triangle needs no telling
+        views += [v for i in (0, -1) for v in seen.sparsity(i).views()]
     for path in paths:
         if path.suffix.lower() != ".png":
             store.write_file(path, page(args.text, views).encode())
