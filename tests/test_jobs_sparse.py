@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 import transformers as theirs
-from test_jobs import recipe
 
 import qkv
 from qkv.errors import DataError
+from test_jobs import recipe
 
 SMALL = {"d_model": 16, "n_layers": 2, "n_heads": 2, "d_ff": 16, "max_positions": 64}
 FAMILIES = {
