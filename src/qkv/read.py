@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .data.objectives import Specials
+from .data.objectives.classify import windowed
 from .data.objectives.tag import marks, unmade, word_spans
 from .data.objectives.texts import solid
 from .errors import ConfigError, DataError, QkvError, UsageError
@@ -191,40 +192,56 @@ def _word(tok: Any, i: int) -> str:
 
 
 @torch.inference_mode()
-def classify(model: Model, texts: str | Pair | Sequence[str | Pair]) -> Any:
+def classify(
+    model: Model, texts: str | Pair | Sequence[str | Pair], window: int = 0, stride: int = 0
+) -> Any:
     """A label with its probability, and all others; or the number that the model was trained to give.
 
-    str -> Classified, list -> list; a tuple of two strings is one pair of texts."""
+    str -> Classified, list -> list; a tuple of two strings is one pair of texts.  A text of more than `window` tokens is
+    read in windows of that many, which begin every `stride` tokens (0: they do not overlap), and has their mean logits."""
     net = headed(model, "classify", "classes", "nsp", "pretraining")
     one = isinstance(texts, (str, tuple))
     given: list[Any] = [texts] if one else list(texts)
     specials = Specials.of(model.tokenizer)
-    rows = [_one_or_two(model, specials, text, i) for i, text in enumerate(given)]
+    pieces = [_pieces(model, specials, text, i, window, stride) for i, text in enumerate(given)]
+    rows = [row for own in pieces for row in own]
     names = model.config.labels if net.head.kind == "classes" else FOLLOWS
+    problem = net.head.problem if net.head.kind == "classes" else "one"
 
-    def question(batch: Batch) -> list[list[float]]:
-        z = sound(net.labelled(net.encode(batch))).float()
-        problem = net.head.problem if net.head.kind == "classes" else "one"
+    def question(batch: Batch) -> Sequence[Tensor]:
+        return list(sound(net.labelled(net.encode(batch))).float().cpu())
+
+    found, made = iter(ask(model, rows, question)), []
+    for text, own in zip(given, pieces, strict=True):
+        z = torch.stack([next(found) for _ in own]).mean(0)
         if problem != "value":
             z = z.sigmoid() if problem == "many" else z.softmax(-1)
-        found: list[list[float]] = z.tolist()
-        return found
-
-    made = []
-    for text, scores in zip(given, ask(model, rows, question), strict=True):
-        found = sorted(zip(names, scores, strict=True), key=lambda x: -x[1])
-        labels = tuple(Label(name, score) for name, score in found)
+        scores = sorted(zip(names, z.tolist(), strict=True), key=lambda x: -x[1])
+        labels = tuple(Label(name, score) for name, score in scores)
         made.append(Classified(text, labels[0].name, labels[0].score, labels))
     return made[0] if one else made
 
 
-def _one_or_two(model: Model, specials: Specials, text: Any, i: int) -> Row:
-    tok = model.tokenizer
-    if isinstance(text, tuple) and len(text) == 2:
+def _pieces(
+    model: Model, specials: Specials, text: Any, i: int, window: int, stride: int
+) -> list[Row]:
+    """A text as one row, or as its windows."""
+    tok, pair = model.tokenizer, isinstance(text, tuple) and len(text) == 2
+    if min(window, stride) < 0 or window and (pair or window <= specials.one.extra):
+        raise ConfigError(
+            f"window = {window}, stride = {stride}" + (" for a pair of texts" if pair else ""),
+            fix="a window of one text, of more tokens than the special ones around it",
+        )
+    if pair:
         a, b = strings(text, f"text {i}, part")
-        return framed(specials, tok.encode(a).ids, tok.encode(b).ids)
+        return [framed(specials, tok.encode(a).ids, tok.encode(b).ids)]
     (a,) = strings([text])
-    return framed(specials, tok.encode(a).ids)
+    ids = tok.encode(a).ids
+    if not window:
+        return [framed(specials, ids)]
+    room = window - specials.one.extra
+    spans = windowed(len(ids), room, min(stride or room, room))
+    return [framed(specials, ids[begin:end]) for begin, end in spans]
 
 
 # ---- tag

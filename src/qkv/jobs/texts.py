@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.objectives import OBJECTIVES, Specials, evaluation, feed
@@ -172,7 +173,7 @@ def measure_file(recipe: Recipe, model: Model, source: RecordSource) -> dict[str
     job = TextsJob(recipe, task, task, model.tokenizer, report, report, 0)
     found = job.validation(model)(model.net, 0)
     return {
-        "examples": len(task.lengths),
+        "examples": getattr(task, "documents", len(task.lengths)),
         "skipped": report.to_dict()["skipped"],
         "scores": {name.removeprefix("dev/"): value for name, value in found.items()},
     }
@@ -228,11 +229,25 @@ def each_row(
 
 @torch.inference_mode()
 def class_scores(net: Any, task: Task) -> dict[str, float]:
-    found, right = each_row(net, task, lambda b: net.logits(b).argmax(-1).tolist())
+    owner: Any = getattr(task, "owner", None)
+    if owner is None:
+        found, right = each_row(net, task, lambda b: net.logits(b).argmax(-1).tolist())
+    else:
+        rows, labels = each_row(net, task, lambda b: net.logits(b).double().tolist())
+        found, right = pooled(rows, owner).argmax(1).tolist(), pooled(labels, owner).tolist()
     return {
         "dev/accuracy": scores.accuracy(found, right),
         "dev/f1": scores.macro_f1(found, right),
     }
+
+
+def pooled(rows: list[Any], owner: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The mean over the windows of each document; owner counts documents from 0 without gaps."""
+    made = np.array(rows, dtype=np.float64)
+    begins = np.searchsorted(owner, np.arange(int(owner[-1]) + 1))
+    many = np.bincount(owner).reshape(-1, *[1] * (made.ndim - 1))
+    means: NDArray[np.float64] = np.add.reduceat(made, begins) / many
+    return means
 
 
 @torch.inference_mode()

@@ -1,6 +1,9 @@
 """One answer for a text or a pair of texts: a class, or a number.
 
-[CLS] a [SEP]     [CLS] a [SEP] b [SEP]          (Devlin et al. 2019, figure 4a and 4b; section 4.1 for numbers)"""
+[CLS] a [SEP]     [CLS] a [SEP] b [SEP]          (Devlin et al. 2019, figure 4a and 4b; section 4.1 for numbers)
+
+A long document is cut at `max_tokens`, read whole (0), or in windows, each of which learns the document's label; an
+evaluation takes the mean of its windows' logits."""
 
 import math
 import random
@@ -10,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import ConfigError
 from ..formats import plain
 from ..records import Record
 from ..report import SkipReport
@@ -18,6 +22,7 @@ from .base import Draw, Ids, Row, Specials
 from .feed import check_room
 from .texts import encoded, fitted, ids_of, some
 
+UNCUT = 1 << 40  # tokens: no text is as long
 Cutter = Callable[[str, random.Random], Ids]
 
 
@@ -25,8 +30,31 @@ Cutter = Callable[[str, random.Random], Ids]
 class ClassifyConfig:
     """`classes` in the order of their numbers; empty: those of the records, sorted, numbers by size."""
 
-    max_tokens: int = 128  # longer texts are cut at the end, of a pair the longer one first
+    max_tokens: int = (
+        128  # longer texts are cut at the end, of a pair the longer one first; 0: never
+    )
     classes: tuple[str, ...] = ()
+    window: int = 0  # tokens of a window, special ones included; 0: one row a text
+    stride: int = (
+        0  # tokens from the beginning of a window to that of the next; 0: they do not overlap
+    )
+
+    def __post_init__(self) -> None:
+        if min(self.max_tokens, self.window, self.stride) < 0:
+            raise ConfigError(
+                f"max_tokens {self.max_tokens}, window {self.window}, stride {self.stride} must not be negative",
+                fix="max_tokens = 0, window = 512, stride = 256",
+            )
+        if self.stride and not self.window:
+            raise ConfigError(
+                f"stride = {self.stride} without a window", fix="window = 512", code="QKV-013"
+            )
+        if self.window and 0 < self.max_tokens <= self.window:
+            raise ConfigError(
+                f"a text cut at max_tokens = {self.max_tokens} has one window of {self.window}",
+                fix="max_tokens = 0 reads whole documents",
+                code="QKV-013",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +63,9 @@ class RegressConfig:
 
 
 class Labelled:
-    """Framed texts with one label each: int (a class) or float (a number).  `texts` are what they were cut from."""
+    """Framed texts with one label each: int (a class) or float (a number).  `texts` are what they were cut from.
+
+    `owner[i]`: the document that row i is a window of; None: every row is a text."""
 
     def __init__(
         self,
@@ -45,13 +75,22 @@ class Labelled:
         labels: Sequence[int | float],
         specials: Specials,
         texts: Sequence[Sequence[str]] = (),
+        owner: NDArray[np.int64] | None = None,
     ) -> None:
-        self.config, self.first, self.second = config, first, second
+        self.config, self.first, self.second, self.owner = config, first, second, owner
         self.labels, self.specials, self.texts = labels, specials, texts
         self.cutter: Cutter | None = None
 
     def sampled(self, tokenizer: Encoder, alpha: float) -> None:
-        """From now on every look at a text cuts it into sub-words anew (Kudo 2018)."""
+        """From now on every look at a text cuts it into sub-words anew (Kudo 2018).
+
+        Raises ConfigError QKV-013 for windows, whose borders are tokens."""
+        if self.owner is not None:
+            raise ConfigError(
+                "windows are cut once, text.sample_alpha asks for cutting anew",
+                fix="text.sample_alpha = 0, or no window",
+                code="QKV-013",
+            )
         self.cutter = lambda text, rng: np.array(tokenizer.sample(text, rng, alpha), dtype=np.int64)
 
     @property
@@ -75,7 +114,22 @@ class Labelled:
         made = [self.cutter(text, rng) for text in self.texts[i]]
         template = self.specials.one if self.second is None else self.specials.two
         b = made[1] if len(made) > 1 else np.empty(0, np.int64)
-        return fitted(made[0], b, self.config.max_tokens - template.extra)
+        return fitted(made[0], b, space(self.config.max_tokens, template.extra))
+
+    @property
+    def documents(self) -> int:
+        return len(self.labels) if self.owner is None else int(self.owner[-1]) + 1
+
+
+def space(max_tokens: int, extra: int) -> int:
+    """Tokens of text that fit beside the special ones."""
+    return max_tokens - extra if max_tokens else UNCUT
+
+
+def windowed(n: int, room: int, stride: int) -> list[tuple[int, int]]:
+    """[begin, end) of windows of at most `room` of n tokens; the last one ends with the text."""
+    begins = range(0, max(n - room, 0) + stride, stride) if n > room else [0]
+    return [(at, min(at + room, n)) for at in begins]
 
 
 def classify(
@@ -94,7 +148,22 @@ def classify(
     def label(record: Record) -> int | str:
         return number.get(plain(record.values.get("label")), "unknown label")
 
-    return _labelled(config, kept, tokenizer, specials, report, label)
+    made = _labelled(config, kept, tokenizer, specials, report, label)
+    return _in_windows(made, config) if config.window else made
+
+
+def _in_windows(whole: Labelled, config: ClassifyConfig) -> Labelled:
+    """Each window a row with its document's label."""
+    if whole.second is not None:
+        raise ConfigError("a pair of texts has no windows", fix="remove window", code="QKV-013")
+    extra = whole.specials.one.extra
+    room = config.window - extra
+    check_room(config.window, extra + 1)
+    spans = [windowed(int(n), room, min(config.stride or room, room)) for n in whole.first.lengths]
+    rows = [whole.first[i][a:b] for i, own in enumerate(spans) for a, b in own]
+    owner = np.repeat(np.arange(len(spans)), [len(own) for own in spans])
+    labels = [whole.labels[i] for i in owner]
+    return Labelled(config, Rows.of(rows), None, labels, whole.specials, (), owner)
 
 
 def natural(name: str) -> tuple[bool, int, str]:
@@ -133,8 +202,8 @@ def _labelled(
     """`label` gives a record's label, or why it has none."""
     pair = bool(records) and "pair" in records[0].values
     template = specials.two if pair else specials.one
-    check_room(config.max_tokens, template.extra + 1 + pair)
-    room = config.max_tokens - template.extra
+    room = space(config.max_tokens, template.extra)
+    check_room(room + template.extra, template.extra + 1 + pair)
     first: list[Ids] = []
     second: list[Ids] = []
     labels: list[int | float] = []
