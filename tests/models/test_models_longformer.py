@@ -29,6 +29,9 @@ from qkv.learn.terms import term_loss, terms_of
 from qkv.look.record import record
 from qkv.models import build, configure, describe, hf, longformer
 from qkv.models.interface import state_of
+from qkv.models.windowed import LongAttention, dropped
+from qkv.parts.dropout import Dropout
+from qkv.parts.patterns import Allowed, Window
 from qkv.shapes import Batch, pad
 
 WINDOW = 8
@@ -353,3 +356,37 @@ def test_one_batch_is_learned_by_heart(head):
         optim.zero_grad(), loss.backward(), optim.step()
         steps.append(float(loss.detach()))
     assert steps[-1] < 0.1 * steps[0]
+
+
+@pytest.mark.parametrize("S", [5, 16, 41])
+@pytest.mark.parametrize("marked", [False, True])
+@pytest.mark.parametrize("window", [2, 8, 40])
+def test_dropped_weights_are_those_of_the_definition(S, marked, window):
+    """Training with dropout works on blocks; without a number dropped it is the plain path, values and gradients."""
+    torch.manual_seed(1)
+    config = fresh(window=window, d_model=12, n_heads=2, n_layers=1)[0].stack()
+    attn = LongAttention(config.attention(None), window // 2, None, 0).double().train()
+    keep = torch.arange(S) < torch.tensor([[S], [S // 2], [1]])
+    marks = (torch.rand(3, S) < 0.3) if marked else None
+    allowed = Allowed.of(config.patterns[0], keep, marked=marks)
+    x, found = torch.randn(3, S, 12, dtype=torch.float64), []
+    weight = torch.randn(3, S, 12, dtype=torch.float64) * keep[..., None]
+    for p in (0.0, 1e-12):
+        attn.dropout.p = p
+        attn.zero_grad()
+        (attn(attn.queries(x), *attn.keys(x), allowed) * weight).sum().backward()
+        found.append([param.grad.clone() for param in attn.parameters() if param.grad is not None])
+    for a, b in zip(*found, strict=True):
+        assert_close(a, b, atol=1e-10, rtol=0)  # 1 / (1 - p) and other orders of the same sums
+
+
+def test_a_share_of_the_weights_is_dropped():
+    """Values of 1: each row is the sum of its weights that stayed, over 1 - p; rows sum to 1 in the mean."""
+    torch.manual_seed(0)
+    q = torch.randn(4, 4, 400, 8)
+    allowed = Allowed.of(Window(32), torch.ones(4, 400, dtype=torch.bool))
+    drop = Dropout(0.25).train()
+    kept = dropped(q, q, torch.ones_like(q), allowed, 32, drop, 0.0)[..., 0]
+    # 65 weights of 1/65 a row: variance p / (1 - p) / 65; the mean of 6,400 rows is known to 0.001
+    assert abs(float(kept.mean()) - 1) < 0.005
+    assert float(kept[:, :, 64:-64].var()) == pytest.approx(0.25 / 0.75 / 65, rel=0.1)

@@ -1,25 +1,23 @@
 """Longformer (Beltagy et al. 2020): RoBERTa whose tokens see a window, and a few chosen ones see and are seen by all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ConfigError
-from ..parts import kernels
-from ..parts.attention import Attention, AttentionConfig, attend, weigh
 from ..parts.block import Activation, Stack, StackConfig
 from ..parts.embed import EmbedConfig
 from ..parts.heads import Pooler
-from ..parts.patterns import Allowed, Dilated, Full, Pattern
-from ..parts.recurrent import in_sixteens
-from ..shapes import Batch, Bias, Heads, Keep, Maps, Mask, States
+from ..parts.patterns import Dilated, Pattern
+from ..shapes import Batch
 from ..weights.table import Op, Table
 from .bert import CLASS_ROWS, LAYERS, OLD, OTHERS, PROBLEMS, THEIRS, begin, problem
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
 from .hf import Keys, whole
+from .windowed import LongAttention
 
 SIZES: dict[str, dict[str, Any]] = {  # base and large: Beltagy et al. 2020, section 5
     "tiny": dict(n_layers=2, d_model=128, n_heads=2, window=32, max_positions=4096),
@@ -28,7 +26,6 @@ SIZES: dict[str, dict[str, Any]] = {  # base and large: Beltagy et al. 2020, sec
 }
 HF = ("longformer",)
 PREFIX = "longformer."
-ROWS = 16  # marked tokens of a row are gathered in sixteens, so that no neighbour changes a bit (law 2)
 HEADS: dict[HeadKind, str] = {
     "none": "LongformerModel",
     "mlm": "LongformerForMaskedLM",
@@ -175,135 +172,7 @@ class Marks:
         return replace(batch, marked=marked & batch.keep)
 
 
-# ---- attention
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """The marked tokens of a batch: at (B, G) where they are, real (B, G) which of these places hold one, and what they
-    may see."""
-
-    at: Tensor
-    real: Keep
-    allowed: Allowed
-
-    @classmethod
-    def of(cls, allowed: Allowed) -> Self | None:
-        """None where no real token is marked."""
-        if allowed.marked is None:
-            return None
-        marked = allowed.marked & allowed.keep
-        most, S = int(marked.sum(1).amax()) if len(marked) else 0, marked.shape[1]
-        if not most:
-            return None
-        whole = replace(allowed, pattern=Full(), marked=None)
-        if allowed.group is not None:  # what a packed text sees is known for all of its tokens only
-            return cls(torch.arange(S, device=marked.device).expand_as(marked), marked, whole)
-        G = min(-(-most // ROWS) * ROWS, S)
-        at = (~marked).long().argsort(dim=1, stable=True)[:, :G]
-        return cls(at, marked.gather(1, at), Allowed.of(Full(), allowed.keep, G))
-
-    def take(self, x: States) -> States:
-        """(B, T, C) -> (B, G, C)."""
-        return x.gather(1, self.at[..., None].expand(-1, -1, x.shape[2]))
-
-    def put(self, rows: Tensor, into: Tensor) -> Tensor:
-        """`into` (B, H, T, n) with the marked tokens' rows (B, H, G, n) in place of its own."""
-        at = self.at[:, None, :, None].expand_as(rows)
-        kept = torch.where(self.real[:, None, :, None], rows.to(into.dtype), into.gather(2, at))
-        return into.scatter(2, at, kept)
-
-
-class LongAttention(Attention):
-    """Attention within a window, where marked tokens see all with a q, k and v of their own (Beltagy et al. 2020,
-    section 3.1): rows of marked tokens are softmax(scale · q' k'ᵀ) v', the others softmax(scale · q kᵀ) v over the window and
-    the marked tokens.
-
-    `queries` gives q and, beside it, the states, (B, H, T, 2 D): of those q', k' and v' are made where something is marked.
-    The last `n_dilated` heads have windows with gaps."""
-
-    def __init__(self, config: AttentionConfig, dilated: Dilated | None, n_dilated: int) -> None:
-        super().__init__(config)
-        C = config.d_model
-        self.q_global, self.k_global = nn.Linear(C, C), nn.Linear(C, C)
-        self.v_global = nn.Linear(C, C)
-        self.dilated, self.n_dilated = dilated, n_dilated
-
-    def split(self, x: States) -> Heads:
-        """(B, T, C) -> (B, H, T, D)."""
-        B, T, _ = x.shape
-        return x.reshape(B, T, self.n_heads, -1).transpose(1, 2)
-
-    def queries(self, x: States) -> Heads:
-        return torch.cat([self.split(self.q(x)), self.split(x)], -1)
-
-    def sides(self, allowed: Allowed) -> Iterator[tuple[slice, Allowed]]:
-        """Heads, and what they may see."""
-        plain = self.n_heads if self.dilated is None else self.n_heads - self.n_dilated
-        if plain:
-            yield slice(0, plain), allowed
-        if plain < self.n_heads and self.dilated is not None:
-            yield slice(plain, None), replace(allowed, pattern=self.dilated)
-
-    def sees(self, allowed: Allowed) -> Mask:
-        made = []
-        for heads, seen in self.sides(allowed):
-            n = len(range(*heads.indices(self.n_heads)))
-            made.append(seen.dense().expand(-1, n, -1, -1))
-        return torch.cat(made, 1)
-
-    def weights(self, q: Heads, k: Heads, allowed: Allowed, bias: Bias | None) -> Maps:
-        q, x = q.chunk(2, -1)
-        near = self.near_weights(q, k, allowed)
-        marked = Gathered.of(allowed)
-        if marked is None:
-            return near
-        own, k, _ = self.globals(x.transpose(1, 2).flatten(2), marked)
-        return marked.put(weigh(own, k, marked.allowed, scale=self.scale), near)
-
-    def near_weights(self, q: Heads, k: Heads, allowed: Allowed) -> Maps:
-        made = [
-            weigh(q[:, heads], k[:, heads], seen, scale=self.scale)
-            for heads, seen in self.sides(allowed)
-        ]
-        return torch.cat(made, 1)
-
-    def globals(self, x: States, marked: Gathered) -> tuple[Heads, Heads, Heads]:
-        """q' of the marked tokens (B, H, G, D), k' and v' of all (B, H, S, D)."""
-        (q,) = in_sixteens(self.q_global, marked.take(x).flatten(0, 1))
-        q = q.view(*marked.at.shape, -1)
-        return self.split(q), self.split(self.k_global(x)), self.split(self.v_global(x))
-
-    def near(self, q: Heads, k: Heads, v: Heads, allowed: Allowed) -> Heads:
-        """What every token gathers from its window and from the marked ones."""
-        if self.training and self.dropout.p:
-            return kernels.mix(self.dropout(self.near_weights(q, k, allowed)), v)
-        made = [
-            attend(q[:, heads], k[:, heads], v[:, heads], seen, scale=self.scale)
-            for heads, seen in self.sides(allowed)
-        ]
-        return made[0] if len(made) == 1 else torch.cat(made, 1)
-
-    def forward(
-        self, q: Heads, k: Heads, v: Heads, allowed: Allowed, *, bias: Bias | None = None
-    ) -> States:
-        if self.probe is not None:
-            with torch.no_grad():
-                self.probe(self.weights(q, k, allowed, bias))
-        q, states = q.chunk(2, -1)
-        q, x = q.to(k.dtype), states.transpose(1, 2).flatten(2)
-        y = self.near(q, k, v, allowed)
-        marked = Gathered.of(allowed)
-        if marked is not None:
-            own, k, v = self.globals(x, marked)
-            if self.training and self.dropout.p:
-                seen = weigh(own, k, marked.allowed, scale=self.scale)
-                rows = kernels.mix(self.dropout(seen), v)
-            else:
-                rows = attend(own, k, v, marked.allowed, scale=self.scale)
-            y = marked.put(rows, y)
-        merged: Tensor = self.o(y.transpose(1, 2).flatten(-2).to(k.dtype))
-        return merged
+# ---- assembly
 
 
 def patterns(config: LongformerConfig) -> list[tuple[Pattern, ...]]:
@@ -323,8 +192,8 @@ def dilations(config: LongformerConfig) -> list[Dilated | None]:
 
 def build(config: LongformerConfig) -> TextEncoder:
     stack, wanted = Stack(config.stack()), config.stack().attention(None)
-    for block, gaps in zip(stack.each, dilations(config), strict=True):
-        block.attn = LongAttention(wanted, gaps, config.n_dilated)
+    for block, w, gaps in zip(stack.each, config.each("window"), dilations(config), strict=True):
+        block.attn = LongAttention(wanted, w // 2, gaps, config.n_dilated)
     net = TextEncoder(
         config.embedded(),
         stack,
