@@ -255,8 +255,8 @@ VERBS: tuple[Verb, ...] = (
             Opt(name="run", en="a run or a model folder", ko="실행 폴더 또는 모델 폴더"),
             Opt(
                 name="file",
-                en="TSV, CSV or JSON lines, or builtin:phrases/test",
-                ko="TSV, CSV, JSON lines 또는 builtin:phrases/test",
+                en="TSV, CSV or JSON lines, builtin:phrases/test; of pictures a folder, tar or idx file",
+                ko="TSV, CSV, JSON lines, builtin:phrases/test. 그림이면 폴더, tar, idx 파일",
             ),
             Opt(
                 name="reference",
@@ -428,10 +428,48 @@ VERBS: tuple[Verb, ...] = (
         name="classify",
         group="use",
         run="qkv.cli.read:classify",
-        en="the label of a text, or of a pair parted by a tab",
-        ko="글 (또는 탭으로 나눈 두 글)의 분류",
+        en="the label of a text, of a pair parted by a tab, or of picture files",
+        ko="글 (또는 탭으로 나눈 두 글), 또는 그림 파일의 분류",
         opts=(TEXT, MODEL),
-        examples=('qkv classify --model runs/nsmc-1 "정말 재미있다"',),
+        examples=(
+            'qkv classify --model runs/nsmc-1 "정말 재미있다"',
+            "qkv classify --model runs/pets-1 cat.jpg dog.png --json",
+        ),
+    ),
+    Verb(
+        name="detect",
+        group="use",
+        run="qkv.cli.boxes:detect",
+        en="find things in pictures: a label, a probability and a box of each",
+        ko="그림에서 물체 찾기: 이름, 확률, 상자",
+        opts=(
+            Opt(
+                name="pictures",
+                many=True,
+                optional=True,
+                en="picture files; @FILE: a list of them; - or none: standard input",
+                ko="그림 파일. @FILE: 목록, - 또는 없음: 표준 입력",
+            ),
+            MODEL,
+            Opt(
+                name="--threshold",
+                metavar="P",
+                default=0.5,
+                least=0.0,
+                en="leave out what is less probable",
+                ko="이보다 확률이 낮은 것은 뺌",
+            ),
+            Opt(
+                name="-o",
+                metavar="PNG",
+                en="draw the boxes into this file; of several pictures, into files of this folder",
+                ko="상자를 그려 넣을 파일. 그림이 여럿이면 폴더",
+            ),
+        ),
+        examples=(
+            "qkv detect --model runs/shapes-1 photo.jpg -o boxes.png",
+            "qkv detect --model runs/cells-1 *.jpg --threshold 0.7 --json",
+        ),
     ),
     Verb(
         name="tag",

@@ -17,7 +17,6 @@ from .transformer import begin
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": dict(
-        stem="3x3",
         d_stem=8,
         widths=(8, 16),
         depths=(1, 1),
