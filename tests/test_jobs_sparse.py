@@ -76,3 +76,8 @@ def test_marked_tokens_of_the_users_choice(tmp_path):
     assert not torch.equal(model.logits(ids), model.logits(ids, marked=none))
     with pytest.raises(DataError, match="marked of shape"):
         model.logits(ids, marked=first[:, :3])
+    text = "Mina likes Jeju . Jun hates Seoul ."
+    score = {str(m): model.classify(text, marked=m).score for m in (None, (0,), range(9), (900,))}
+    assert score["None"] == score["(0,)"] and len(set(score.values())) == 3
+    one, other = (model.embed(text, marked=m) for m in (None, (2,)))
+    assert not torch.equal(one, other)

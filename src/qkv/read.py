@@ -3,6 +3,7 @@
 Rows are batched with rows of the same padded length, so that none depends on its neighbours (law 2)."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -65,6 +66,15 @@ def ask(model: Model, rows: Sequence[Row], question: Callable[[Batch], Sequence[
         for i, answer in zip(chosen, question(batch), strict=True):
             found[i] = answer
     return found
+
+
+def with_marks(batch: Batch, marked: Sequence[int] | None) -> Batch:
+    """The batch with these places of every row as its global tokens; places beyond a text mark nothing."""
+    if marked is None:
+        return batch
+    here = torch.arange(batch.source.shape[1], device=batch.source.device)
+    chosen = torch.isin(here, torch.tensor(list(marked), dtype=torch.long, device=here.device))
+    return replace(batch, marked=chosen & batch.keep)
 
 
 def batched(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
@@ -193,7 +203,11 @@ def _word(tok: Any, i: int) -> str:
 
 @torch.inference_mode()
 def classify(
-    model: Model, texts: str | Pair | Sequence[str | Pair], window: int = 0, stride: int = 0
+    model: Model,
+    texts: str | Pair | Sequence[str | Pair],
+    window: int = 0,
+    stride: int = 0,
+    marked: Sequence[int] | None = None,
 ) -> Any:
     """A label with its probability, and all others; or the number that the model was trained to give.
 
@@ -209,7 +223,7 @@ def classify(
     problem = net.head.problem if net.head.kind == "classes" else "one"
 
     def question(batch: Batch) -> Sequence[Tensor]:
-        return list(sound(net.labelled(net.encode(batch))).float().cpu())
+        return list(sound(net.labelled(net.encode(with_marks(batch, marked)))).float().cpu())
 
     found, made = iter(ask(model, rows, question)), []
     for text, own in zip(given, pieces, strict=True):
@@ -411,6 +425,7 @@ def embed(
     texts: str | Sequence[str],
     pooling: Pooling = "mean",
     normalize: bool = False,
+    marked: Sequence[int] | None = None,
 ) -> Tensor:
     """One vector a text, (C) or (N, C): the mean of its states, that of the first token, or what the family pools.
 
@@ -425,7 +440,7 @@ def embed(
         raise UsageError(f"pooling = {pooling!r} is unknown", fix="mean, cls or pooled")
 
     def question(batch: Batch) -> Sequence[Tensor]:
-        memory = net.encode(batch)  # type: ignore[operator]
+        memory = net.encode(with_marks(batch, marked))  # type: ignore[operator]
         made = {"mean": lambda: memory.mean, "cls": lambda: memory.states[:, 0]}
         return list(sound(made.get(pooling, lambda: memory.summary)()).cpu())
 
