@@ -361,8 +361,8 @@ class Stack(nn.Module):
         y, own = self.advance(x, seen, state, Past(state.own[0], 0))
         longest = int(lengths.max())
         even = bool((lengths == longest).all())
-        lengths = None if even else lengths
-        return y, replace(state, own=own, length=longest, lengths=lengths, marked=marks)
+        seen_by = None if even else lengths
+        return y, replace(state, own=own, length=longest, lengths=seen_by, marked=marks)
 
     def step(self, x: States, state: StackState) -> tuple[States, StackState]:
         """One token per row: x (R, 1, C) -> its output (R, 1, C) and the state that has seen it."""

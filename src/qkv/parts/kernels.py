@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from ..shapes import Bias, Heads, Keep, Maps, Mask
 from .patterns import Allowed
+from .plan import LEAST, Plan
+from .sparse import sparse
 
 SHORT = 128 * 128  # pairs (T, S) up to which `short` is the faster one
 BLOCK = 16  # keys added at a time where padding must not change a bit
@@ -60,6 +62,11 @@ def fused(
     Short texts are trained by `short` instead, where the kernel's own start costs more than the weights."""
     if q.shape[2] == 1 and q.device.type == "cpu" and not torch.is_grad_enabled():
         return one_query(q, k, v, allowed, bias=bias, scale=scale)
+    if bias is None and q.device.type == "cpu" and q.shape[2] >= LEAST:
+        wide = torch.promote_types(q.dtype, torch.float32)
+        plan = allowed.plan(wide, split=not torch.is_grad_enabled())
+        if plan is not None:
+            return recognised(q, k, v, allowed, plan, scale=scale)
     half = q.device.type == "cpu" and q.dtype in (torch.bfloat16, torch.float16)
     if half and torch.is_grad_enabled() and q.shape[2] * k.shape[2] <= SHORT:
         return short(q, k, v, allowed, bias=bias, scale=scale)
@@ -74,6 +81,20 @@ def fused(
         if q.device.type == "cpu" and k.shape[2] > FEW and not torch.is_grad_enabled():
             return by_width(q, k, v, allowed.keep, added, scale)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=scale)
+
+
+def recognised(
+    q: Heads, k: Heads, v: Heads, allowed: Allowed, plan: Plan, *, scale: float
+) -> Heads:
+    """The same where the pattern says which pairs there are: `sparse`, but `fused` for the texts that are short."""
+    T = q.shape[2]
+    y = sparse(q, k[:, :, :T], v[:, :, :T], plan, scale=scale)
+    short = torch.tensor([row.begin for row in plan.rows])
+    for n in sorted(set(short.tolist()) - {0}):
+        rows = (short == n).nonzero()[:, 0]
+        q1, k1, v1 = (x[rows, :, :n] for x in (q, k, v))
+        y[rows, :, :n] = fused(q1, k1, v1, allowed.part(rows, n), scale=scale)
+    return y
 
 
 def by_width(q: Heads, k: Heads, v: Heads, keep: Keep, added: Tensor, scale: float) -> Heads:

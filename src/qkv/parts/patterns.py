@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from ..shapes import Keep, Mask
+from .forms import form
+from .plan import Plan, Text, make
 from .rules import Blocks as Blocks
 from .rules import Both as Both
 from .rules import Causal as Causal
@@ -78,11 +80,10 @@ class Allowed:
         i, j, n = self.places
         pairs = self.pattern.allowed(i, j, n)  # (1 or B, T, S)
         if self.marked is not None:
-            S = self.marked.shape[1]
-            rows = self.marked.gather(
-                1, self.positions.expand(len(self.marked), -1).clamp(max=S - 1)
-            )
-            marks = rows[:, :, None] | self.marked[:, None]
+            marked, S = self.marked & self.keep, self.keep.shape[1]
+            at = self.positions.expand(len(marked), -1)
+            rows = marked.gather(1, at.clamp(max=S - 1)) & (at < S)
+            marks = rows[:, :, None] | marked[:, None]
             pairs = pairs | (marks & (j <= i) if causal(self.pattern) else marks)
         if self.group is not None:
             pairs = pairs & (self.group[:, :, None] == self.group[:, None])
@@ -101,6 +102,48 @@ class Allowed:
             return False
         here = torch.arange(self.keep.shape[1], device=self.keep.device)
         return torch.equal(self.positions, here) and bool(self.keep.all())
+
+    @cached_property
+    def _plans(self) -> dict[tuple[torch.dtype, bool], Plan | None]:
+        return {}
+
+    def plan(self, dtype: torch.dtype, *, split: bool) -> Plan | None:
+        """How `sparse` works on it; None where no kernel knows the pattern, or the dense one is faster.  Made once per batch.
+
+        split: texts for which the dense kernel is faster are left to it, one by one."""
+        key = dtype, split
+        if key not in self._plans:
+            known = form(self.pattern)
+            fits = known is not None and known.sparse and self.whole
+            self._plans[key] = (
+                make(self.texts, known, dtype, split=split) if fits and known else None
+            )
+        return self._plans[key]
+
+    @property
+    def whole(self) -> bool:
+        """Do the queries stand at 0, 1, 2 …, and is there no key beyond them?"""
+        if self.group is not None or self.positions.dim() != 1 or torch.compiler.is_compiling():
+            return False
+        T = len(self.positions)
+        if T > self.keep.shape[1] or bool(self.keep[:, T:].any()):
+            return False
+        return torch.equal(self.positions, torch.arange(T, device=self.positions.device))
+
+    @property
+    def texts(self) -> list[Text]:
+        T, marks = len(self.positions), self.marked
+        return [
+            Text(b, self.keep[b, :T], None if marks is None else marks[b, :T], n)
+            for b, n in enumerate(self.lengths.tolist())
+        ]
+
+    def part(self, rows: Tensor, T: int) -> "Allowed":
+        """Some rows and their first T tokens."""
+        marked = None if self.marked is None else self.marked[rows, :T]
+        return Allowed(
+            self.pattern, self.keep[rows, :T], self.positions[:T], None, marked, self.lengths[rows]
+        )
 
     @cached_property
     def blind(self) -> Mask | None:

@@ -127,7 +127,8 @@ class Blocks(Pattern):
         a, c, count = i // self.size, j // self.size, self.count(n)
         seen = ((a - c).abs() <= self.near) | (a < self.first) | (c < self.first)
         if self.last:
-            seen = seen | (a >= count - self.last) | (c >= count - self.last)
+            last = [(x >= count - self.last) & (x < count) for x in (a, c)]
+            seen = seen | last[0] | last[1]
         return (seen | self.drawn(a, c, count)) if self.random else seen
 
     def count(self, n: Tensor) -> Tensor:
@@ -139,7 +140,7 @@ class Blocks(Pattern):
         if self.past:  # one table for texts of all lengths
             count = torch.full_like(count, int(a.max()) + 1 if a.numel() else 1)
         found = torch.zeros((), dtype=torch.bool, device=a.device)
-        for m in count.unique().tolist():
+        for m in sorted(set(count.flatten().tolist())):
             table = draws(self, m).to(a.device)
             row = table[a.clamp(max=max(m - 1, 0))] if m else table.new_full((*a.shape, 1), FAR)
             found = found | ((count == m) & (a < m) & (row == c[..., None]).any(-1))
@@ -165,7 +166,7 @@ def draws(blocks: Blocks, count: int) -> Tensor:
 
 def scattered(a: Tensor, c: Tensor, seed: int) -> Tensor:
     """A number of 39 bits for every pair, as good as random (the finaliser of Steele et al. 2014, figure 16, signed)."""
-    x = (a * 0x1FFFFFFFFFFFFFFF + c) * 0x3C79AC492BA7B653 + seed * 0x1C69B3F74AC4AE35
+    x = (a * 0x1FFFFFFFFFFFFFFF + c) * 0x3C79AC492BA7B653 + seed * 0x1C69B3F74AC4AE35 % (1 << 63)
     for shift, factor in ((30, 0x3F58476D1CE4E5B9), (27, 0x14D049BB133111EB)):
         x = (x ^ ((x >> shift) & ((1 << (64 - shift)) - 1))) * factor
     return ((x >> 25) & ((1 << 39) - 1)).long()

@@ -1,0 +1,157 @@
+"""Attention over patterns that are recognised, in time and memory linear in the length; `kernels.dense` is the slow twin.
+
+Every text of a batch is worked on by itself and to its own length, so neighbours and padding change no bit (law 2)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..shapes import Heads
+from .banded import Keys, Queries, Scratch, backward, forward, normal
+from .plan import AT_ONCE, Lane, Plan, Row
+
+SCORES = 1 << 20  # numbers of scores held at once for tokens that see all
+LOG2E = 1.4426950408889634  # scores are in bits: exp2 costs half of exp
+Three = tuple[Tensor, Tensor, Tensor]
+
+
+def sparse(q: Heads, k: Heads, v: Heads, plan: Plan, *, scale: float) -> Heads:
+    """softmax(scale · q kᵀ) v over the pairs of the plan: q, k, v (B, H, T, D) -> (B, H, T, D) of the plan's type."""
+    if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
+        made: Tensor = Sparse.apply(q, k, v, plan, scale)  # type: ignore[no-untyped-call]
+        return made
+    return run(q, k, v, plan, scale)[0]
+
+
+class Sparse(torch.autograd.Function):
+    """Remembers q, k, v, the answer and each query's log of its sum; scores are made again on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, plan: Plan, scale: float) -> Tensor:
+        y, lse = run(q, k, v, plan, scale)
+        ctx.save_for_backward(q, k, v, y, lse)
+        ctx.plan, ctx.scale = plan, scale
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        q, k, v, y, lse = ctx.saved_tensors
+        return (*gradients(q, k, v, y, lse, g, ctx.plan, ctx.scale), None, None)
+
+
+def run(q: Heads, k: Heads, v: Heads, plan: Plan, scale: float) -> tuple[Heads, Tensor]:
+    """The answer, and log2 Σ exp of each query's scores, (B, H, T, 1)."""
+    y = torch.empty(q.shape, dtype=plan.dtype)
+    lse = torch.empty(*q.shape[:3], 1, dtype=plan.dtype)
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        for row in plan.rows:
+            i = row.at
+            if row.length and q.numel():
+                text = Text(row, plan, scale, *(x[i].to(plan.dtype) for x in (q, k, v)))
+                text.answer(y[i], lse[i])
+            else:
+                y[i], lse[i] = 0.0, 0.0
+    return y, lse
+
+
+def gradients(
+    q: Heads, k: Heads, v: Heads, y: Heads, lse: Tensor, g: Heads, plan: Plan, scale: float
+) -> Three:
+    dq, dk, dv = (torch.empty(x.shape, dtype=plan.dtype) for x in (q, k, v))
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        for row in plan.rows:
+            i = row.at
+            if row.length and q.numel():
+                text = Text(row, plan, scale, *(x[i].to(plan.dtype) for x in (q, k, v)))
+                text.blame(y[i], lse[i], g[i].to(plan.dtype), (dq[i], dk[i], dv[i]))
+            else:
+                dq[i], dk[i], dv[i] = 0.0, 0.0, 0.0
+    return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)
+
+
+class Text:
+    """One text of a batch: q, k, v (H, T, D)."""
+
+    def __init__(self, row: Row, plan: Plan, scale: float, q: Tensor, k: Tensor, v: Tensor) -> None:
+        self.row, self.shape, self.scale, self.width = row, plan.shape, scale, plan.width(row)
+        self.q, self.k, self.v = q, k, v
+        self.scratch = Scratch(plan.shape, max(1, AT_ONCE // plan.shape.b), plan.dtype)
+
+    def queries(self, lane: Lane, width: int) -> Queries:
+        return Queries(lane, self.shape, width, self.k.dtype)
+
+    def keys(self, lane: Lane, name: str) -> Keys:
+        return Keys(lane, self.shape, self.k.shape[2], name, self.scratch)
+
+    def answer(self, y: Tensor, lse: Tensor) -> None:
+        """Fills y (H, T, D) and lse (H, T, 1)."""
+        shared, D = [x[:, self.row.shared] for x in (self.k, self.v)], y.shape[2]
+        for lane in self.row.lanes:
+            q, out, sums = (self.queries(lane, n) for n in (D, D, 1))
+            k, v = self.keys(lane, "k"), self.keys(lane, "v")
+            for h in range(len(y)):
+                k.fill(self.k[h], shared[0][h])
+                v.fill(self.v[h], shared[1][h])
+                forward(q.fill(self.q[h], self.scale * LOG2E), k, v, (out.x, sums.x), self.width)
+                out.give(y[h])
+                sums.give(lse[h])
+        for h, index in self.whole():
+            s = self.looks(h, index)
+            total, lse[h, index] = normal(s)
+            y[h, index] = torch.mm(s, self.v[h, : self.row.length]).div_(total)
+
+    def blame(self, y: Tensor, lse: Tensor, g: Tensor, to: Three) -> None:
+        """Fills the gradients of q, k and v from that of y."""
+        shared, D = [x[:, self.row.shared] for x in (self.k, self.v)], y.shape[2]
+        sums = [torch.zeros_like(x) for x in shared]
+        for lane in self.row.lanes:
+            q, gl, yl, dq, ll = (self.queries(lane, n) for n in (D, D, D, D, 1))
+            k, v = self.keys(lane, "k"), self.keys(lane, "v")
+            dk, dv = self.keys(lane, "gradient"), self.keys(lane, "gradient")
+            for h in range(len(y)):
+                k.fill(self.k[h], shared[0][h])
+                v.fill(self.v[h], shared[1][h])
+                dk.clear(sums[0][h])
+                dv.clear(sums[1][h])
+                ql = q.fill(self.q[h], self.scale * LOG2E)
+                gl.fill(g[h]).view(-1, D).index_fill_(0, lane.full, 0.0)
+                known = (gl.x, yl.fill(y[h]), ll.fill(lse[h]))
+                backward(ql, k, v, known, (dq.x, dk, dv), self.width)
+                dq.give(to[0][h])
+                dk.give(to[1][h])
+                dv.give(to[2][h])
+        for x, s in zip(to[1:], sums, strict=True):
+            x.index_add_(1, self.row.shared, s)
+        for h, index in self.whole():
+            self.blame_whole(h, index, (y[h, index], lse[h, index], g[h, index]), to)
+        to[0].mul_(self.scale)
+        to[1].div_(LOG2E)
+
+    def blame_whole(self, h: int, index: Tensor, known: Three, to: Three) -> None:
+        (y, lse, g), n, (dq, dk, dv) = known, self.row.length, to
+        p = self.looks(h, index).sub_(lse).exp2_()
+        dv[h, :n].addmm_(p.T, g)
+        ds = torch.mm(g, self.v[h, :n].T)
+        ds.sub_((g * y).sum(-1, keepdim=True)).mul_(p)
+        dk[h, :n].addmm_(ds.T, self.q[h, index] * (self.scale * LOG2E))
+        dq[h, index] = torch.mm(ds, self.k[h, :n])
+
+    def whole(self) -> Iterator[tuple[int, Tensor]]:
+        """Heads, and the queries that see all, as many together as memory should hold."""
+        most = max(1, SCORES // self.row.length)
+        for h in range(len(self.q)):
+            for full in self.row.full:
+                yield from ((h, part) for part in torch.split(full, most))
+
+    def looks(self, h: int, index: Tensor) -> Tensor:
+        """The scores of queries that see all, in bits: (queries, length)."""
+        n = self.row.length
+        s = torch.mm(self.q[h, index] * (self.scale * LOG2E), self.k[h, :n].T)
+        if self.row.holes is not None:
+            s += self.row.holes
+        if self.row.causal:
+            s.masked_fill_(torch.arange(n) > index[:, None], -torch.inf)
+        return s
