@@ -221,11 +221,14 @@ class Model:
         texts: str | Sequence[str],
         pooling: Literal["mean", "cls", "pooled"] = "mean",
         normalize: bool = False,
+        marked: Sequence[int] | None = None,
     ) -> Tensor:
-        """The mean of the encoder's states (or another pooling): (C) for one text, (N, C) for a list."""
+        """The mean of the encoder's states (or another pooling): (C) for one text, (N, C) for a list.
+
+        marked: places of global tokens, as for `classify`."""
         from . import read
 
-        return read.embed(self, texts, pooling, normalize)
+        return read.embed(self, texts, pooling, normalize, marked)
 
     # -- reading: one in, one out; list in, list out -----------------------------------------------
 
@@ -235,9 +238,10 @@ class Model:
 
         return read.fill(self, texts, n)
 
-    def classify(self, texts: Any) -> Any:
+    def classify(self, texts: Any, marked: Sequence[int] | None = None) -> Any:
         """The label of a text or a pair, or of a picture, and the probability of each: `readings.Classified`.
 
+        marked: places of global tokens, counted from 0, the family's first token included; None: as the family marks them.
         texts: str, a tuple of two, or a list of them; of a model of pictures a path, a PIL image, an array or tensor
         (H, W), (H, W, c) or (c, H, W) of bytes or numbers in 0 … 1, or a list of them."""
         if self.has_pictures:
@@ -246,7 +250,7 @@ class Model:
             return pictures.classify(self, texts)
         from . import read
 
-        return read.classify(self, texts)
+        return read.classify(self, texts, marked=marked)
 
     def detect(self, pictures: Any, threshold: float = 0.5) -> Any:
         """What is where in a picture: `readings.Detections`, boxes x0, y0, x1, y1 in pixels, surest first.
