@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .decode.answer import Hypothesis, SearchConfig
 from .decode.engine import Engine
 from .decode.reader import Reader
-from .errors import DataError, MissingError
+from .errors import DataError, MissingError, UsageError
 from .models import family_of
 from .models.seq2seq import Translator
 from .shapes import Batch, pad
@@ -90,7 +90,14 @@ class Model:
 
     @property
     def tokenizer(self) -> AnyTokenizer:
-        """Raises MissingError QKV-021 where the model's folder had none: such a model knows ids only."""
+        """Raises MissingError QKV-021 where the model's folder had none: such a model knows ids only; UsageError where it
+        reads pictures."""
+        if self.has_pictures:
+            raise UsageError(
+                f"this {self.family} reads pictures, no text",
+                place=self.folder or "",
+                fix='classify: qkv classify --model RUN picture.png, model.classify("picture.png")',
+            )
         if self._tokenizer is None:
             raise MissingError(
                 "this model has no tokenizer",
@@ -412,7 +419,7 @@ class Model:
         reader: Reader | None = None,
     ) -> Iterator[list[Translation]]:
         """The n-best of every text, in order; the stop strings of `reader` end them."""
-        texts = list(texts)  # an iterator would be at its end after the check
+        texts, _ = list(texts), self.tokenizer  # an iterator would be at its end after the check
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise DataError(f"text {i} is {type(text).__name__}, not str", fix="pass strings")

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingError, UsageError, did_you_mean
 from ..messages import t
-from .out import bold, duration, emit, here, one_line, result, say, size, table
+from .out import bold, emit, here, one_line, result, say, size, table
 from .parse import Args
 
 if TYPE_CHECKING:
-    from ..dry_run import DryRun
     from ..run import Run
 
 
@@ -79,9 +78,10 @@ def train(args: Args) -> None:
     say(t("reading the recipe and the data …", "설정과 데이터를 읽는 중 …"))
     if args.dry_run:
         from ..dry_run import dry_run
+        from .plan import show_plan
 
         plan = dry_run(recipe, args.settings)
-        emit(plan) if args.json else _show_plan(plan)
+        emit(plan) if args.json else show_plan(plan)
         return
     if not args.new and not args.settings and _is_done(given):
         from ..run import Run
@@ -150,51 +150,6 @@ def _is_done(folder: Path) -> bool:
     return status is not None and status.state == "done"
 
 
-def _show_plan(plan: "DryRun") -> None:
-    report = plan.report
-    skipped = ", ".join(f"{n:,} {reason}" for reason, n in report["skipped"].items())
-    lines, used = report["lines"], report["used"]
-    rows = [
-        (
-            t("data", "데이터"),
-            t(
-                f"{lines:,} lines: {used:,} used, {lines - used:,} skipped",
-                f"{lines:,}줄: {used:,}줄 사용, {lines - used:,}줄 건너뜀",
-            )
-            + (f" ({skipped})" if skipped else ""),
-        ),
-        (
-            t("split", "나눔"),
-            t(
-                f"{plan.train_pairs:,} pairs to train on, {plan.dev_pairs:,} to check with",
-                f"학습 {plan.train_pairs:,}쌍, 확인 {plan.dev_pairs:,}쌍",
-            ),
-        ),
-        (
-            t("tokenizer", "토크나이저"),
-            t(f"{plan.vocab_size:,} pieces", f"조각 {plan.vocab_size:,}개"),
-        ),
-        (
-            t("model", "모델"),
-            t(f"{plan.parameters:,} parameters", f"매개변수 {plan.parameters:,}개"),
-        ),
-        (t("memory", "메모리"), size(plan.memory_bytes)),
-        (t("padding", "패딩"), f"{plan.padding:.1%}"),
-        (
-            t("one step", "한 스텝"),
-            t(
-                f"{plan.step_seconds:.3f} s, {plan.tokens_per_second:,.0f} target tokens/s",
-                f"{plan.step_seconds:.3f}초, 초당 목표 토큰 {plan.tokens_per_second:,.0f}개",
-            ),
-        ),
-        (t("in all", "모두"), t("about ", "약 ") + duration(plan.estimated_seconds)),
-    ]
-    for line in table(rows):
-        result(line)
-    for reason, places in report.get("examples", {}).items():
-        say(t("skipped", "건너뜀") + f" ({reason}): {one_line(', '.join(places))}")
-
-
 def show_run(run: "Run") -> None:
     """Where a run is, how good it is, and the next commands to type."""
     best = run.to_dict()["best"]
@@ -215,11 +170,22 @@ def show_run(run: "Run") -> None:
 
 def next_commands(folder: Path, text: str, test: str = "test.tsv") -> None:
     """What a person would type now, ready to paste."""
-    where, text = shlex.quote(here(str(folder))), shlex.quote(text)
-    verb = NEXT.get(_objective(folder), "translate")
-    looked = [f"qkv look --model {where} {text} -o attention.html"] if verb == "translate" else []
+    where = shlex.quote(here(str(folder)))
+    kind = _objective(folder)
+    verb = NEXT.get(kind, "translate")
+    if kind in PICTURES:
+        test, text = "pictures/test", text if text != "…" else "picture.png"
+    looked = (
+        [f"qkv look --model {where} {shlex.quote(text)} -o attention.html"]
+        if verb == "translate"
+        else []
+    )
     result("\n" + bold(t("next", "다음")))
-    for command in (f"qkv {verb} --model {where} {text}", *looked, f"qkv eval {where} {test}"):
+    for command in (
+        f"qkv {verb} --model {where} {shlex.quote(text)}",
+        *looked,
+        f"qkv eval {where} {test}",
+    ):
         result(f"  {command}")
 
 
@@ -235,7 +201,11 @@ NEXT = {
     "tag": "tag",
     "answer": "answer",
     "contrast": "embed",
+    "image-classify": "classify",
 }
+
+
+PICTURES = ("image-classify", "detect")  # objectives on pictures
 
 
 def _objective(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
@@ -17,11 +18,18 @@ Show = Callable[[Any], str]
 
 def over(
     args: Args, verb: str, ask: "Callable[[Model, list[str]], Sequence[Any]]", show: Show
-) -> None:
-    """Every text's answer as it comes: lines of `show`, or JSON lines.  Empty lines stay empty lines."""
+) -> int:
+    """Every text's answer as it comes: lines of `show`, or JSON lines.  Empty lines stay empty lines.
+
+    Of a model of pictures each word and line is the path of one."""
     chunks = texts(args.text)
     first = next(chunks, None)  # a missing file is told before the model is loaded
     model = open_model(args.model, verb)
+    if model.has_pictures:
+        from .pictures import over_pictures
+
+        words = chain.from_iterable(chain([first or []], chunks))
+        return over_pictures(words, lambda paths: ask(model, paths), show, args.json)
     while first is not None:
         asked = [text for text in first if text.strip()]
         found = iter(ask(model, asked) if asked else [])
@@ -33,6 +41,7 @@ def over(
                 result("" if answer is None else show(answer))
         sys.stdout.flush()
         first = next(chunks, None)
+    return 0
 
 
 def fill(args: Args) -> None:
@@ -47,15 +56,17 @@ def fill(args: Args) -> None:
     over(args, "fill", lambda model, given: model.fill(given, n=args.n), show)
 
 
-def classify(args: Args) -> None:
-    """label, probability; a tab in a text parts a pair."""
+def classify(args: Args) -> int:
+    """label, probability; a tab in a text parts a pair.  Of pictures: path, label, probability."""
 
     def ask(model: "Model", given: list[str]) -> Sequence[Any]:
+        if model.has_pictures:
+            return list(model.classify(given))
         pairs = [tuple(text.split("\t", 1)) if "\t" in text else text for text in given]
         found: Sequence[Any] = model.classify(pairs)
         return found
 
-    over(args, "classify", ask, lambda c: f"{flat(c.label)}\t{c.score:.4f}")
+    return over(args, "classify", ask, lambda c: f"{flat(c.label)}\t{c.score:.4f}")
 
 
 def tag(args: Args) -> None:
