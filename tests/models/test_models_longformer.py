@@ -30,6 +30,7 @@ from qkv.look.record import record
 from qkv.models import build, configure, describe, hf, longformer
 from qkv.models.interface import state_of
 from qkv.models.windowed import LongAttention, dropped
+from qkv.parts import kernels
 from qkv.parts.dropout import Dropout
 from qkv.parts.patterns import Allowed, Window
 from qkv.shapes import Batch, pad
@@ -390,3 +391,19 @@ def test_a_share_of_the_weights_is_dropped():
     # 65 weights of 1/65 a row: variance p / (1 - p) / 65; the mean of 6,400 rows is known to 0.001
     assert abs(float(kept.mean()) - 1) < 0.005
     assert float(kept[:, :, 64:-64].var()) == pytest.approx(0.25 / 0.75 / 65, rel=0.1)
+
+
+def test_long_texts_take_the_kernel_of_windows(monkeypatch):
+    """Long enough for kernels that know a window: the reference's states, and gradients."""
+    model = parity.reference(theirs.LongformerModel, small(max_position_embeddings=700), seed=3)
+    module, config, net = parity.converted(model)
+    b, calls, sparse = batch_for(config, (640, 300, 513), 6, True), [], kernels.sparse
+    monkeypatch.setattr(kernels, "sparse", lambda *x, **k: calls.append(1) or sparse(*x, **k))
+    marked = b.marked & (torch.rand(b.marked.shape) < 0.1)
+    b = replace(b, marked=marked)
+    out = model(**inputs(b)).last_hidden_state
+    ours = net.encode(b).states
+    assert calls and parity.largest(ours, out, b.keep) < 1e-10
+    net.zero_grad(), model.zero_grad()
+    ours[b.keep].square().sum().backward(), out[b.keep].square().sum().backward()
+    parity.check_gradients(net, module, config, model)
