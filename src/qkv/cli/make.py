@@ -202,6 +202,7 @@ NEXT = {
     "answer": "answer",
     "contrast": "embed",
     "image-classify": "classify",
+    "detect": "detect",
 }
 
 
