@@ -5,8 +5,7 @@ import copy
 import pytest
 import torch
 
-from qkv import doctor
-from qkv.learn.losses import token_loss
+from qkv import doctor, specimens
 from qkv.model import Model
 from qkv.models import FAMILIES, build, configure
 from qkv.models.t5 import T5Encoder
@@ -84,7 +83,32 @@ MODELS = {
     "performer": {"family": "performer", "size": "tiny"},
     "performer-rotary": {"family": "performer", "size": "tiny", "positions": "rotary", "redraw": 3},
     "performer-encoder": {"family": "performer", "size": "tiny", "head": "mlm"},
+    "vit": {"family": "vit", "size": "tiny"},
+    "vit-first-token": {"family": "vit", "size": "tiny", "pool": "first", "image_size": [28, 14]},
+    "deit": {
+        "family": "vit",
+        "size": "tiny",
+        "layout": "deit",
+        "pool": "first",
+        "head": "distilled",
+    },
+    "vit-bare": {"family": "vit", "size": "tiny", "pool": "first", "head": "none", "labels": []},
+    "hybrid": {"family": "hybrid", "size": "tiny"},
+    "detr": {"family": "detr", "size": "tiny"},
+    "hybrid-resnet": {
+        "family": "hybrid",
+        "size": "tiny",
+        "cnn": "resnet",
+        "stem": "7x7",
+        "d_stem": 8,
+        "bottleneck": True,
+        "image_size": 40,
+        "pool": "first",
+    },
 }
+
+
+PICTURES = ("vit", "hybrid", "detr")
 
 
 def test_every_family_is_here():
@@ -99,14 +123,18 @@ def tokenizer():
 @pytest.fixture(scope="module", params=MODELS, ids=str)
 def model(request, tokenizer):
     torch.manual_seed(0)
-    config = configure({**MODELS[request.param], "vocab_size": tokenizer.vocab_size})
+    values = MODELS[request.param]
+    if values["family"] in PICTURES:
+        config = configure({"labels": ["shirt", "shoe", "bag"], **values})
+        return Model(build(config), None, config)
+    config = configure({**values, "vocab_size": tokenizer.vocab_size})
     return Model(build(config), tokenizer, config)
 
 
 @pytest.mark.parametrize("law", doctor.LAWS, ids=lambda law: law.__name__)
 def test_law(model, law):
     if law not in doctor.laws_of(model):
-        assert law in doctor.ANSWERING
+        assert law in doctor.ANSWERING or model.has_pictures
         pytest.skip("a net that only reads")
     found = law(model)
     assert found.passed, f"{found.name}: saw {found.seen}, bound {found.bound}"
@@ -115,7 +143,7 @@ def test_law(model, law):
 @torch.inference_mode()
 def test_weights_in_bf16_answer_nearly_as_in_float32(model):
     """A net loaded with dtype=bfloat16: its numbers differ by rounding only, a few of bf16's 2^-8 through its layers."""
-    batch = doctor.batch_of(model.net, doctor.examples(model, 4, longest=9))
+    batch = doctor.given(model, 4, longest=9)
     want = doctor.numbers(model.net, batch)
     got = doctor.numbers(copy.deepcopy(model.net).bfloat16(), batch)
     assert got.dtype == torch.bfloat16
@@ -124,15 +152,15 @@ def test_weights_in_bf16_answer_nearly_as_in_float32(model):
 
 def test_a_step_in_bf16_is_near_the_one_in_float32(model):
     """Mixed precision changes the loss by rounding only: bf16 keeps 8 bits, so 2 % of a loss near log V is ample."""
-    if isinstance(model.net, T5Encoder):
+    if isinstance(model.net, T5Encoder) or (model.has_pictures and not model.config.labels):
         pytest.skip("nothing to learn from without a head")
-    batch, found = doctor.batch_of(model.net, doctor.examples(model, 4, longest=9)), []
+    batch, found = doctor.given(model, 4, longest=9), []
     for on in (False, True):
         model.net.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=on):
-            made = token_loss(model.net.loss_inputs(batch), 0.1)
-        (made.smoothed / made.tokens).backward()
-        found.append(float(made.smoothed.detach()) / made.tokens)
+            loss, _ = specimens.loss(model.net, batch, 0.1)
+        loss.backward()
+        found.append(float(loss.detach()))
         assert all(p.grad.isfinite().all() for p in model.net.parameters() if p.grad is not None)
     model.net.zero_grad()
     assert found[1] == pytest.approx(found[0], rel=0.02)

@@ -13,7 +13,7 @@ from ..parts.attention import Attention
 from ..parts.block import Activation, Stack, StackConfig
 from ..parts.dropout import Dropout
 from ..parts.patterns import Allowed, Full
-from ..parts.resnet import ResNet, ResNetConfig, Stem
+from ..parts.resnet import ResNet, ResNetConfig, Stem, steadily
 from ..shapes import Batch, Keep, Pixels, States
 from .interface import BoxWeights, Detected, Memory
 
@@ -173,9 +173,13 @@ class DetectionHead(nn.Module):
         self.boxes = nn.ModuleList([nn.Linear(width, n) for n in (width, width, 4)])
 
     def forward(self, states: States) -> tuple[Tensor, Tensor]:
-        """(…, N, C) -> logits (…, N, K + 1) and boxes (…, N, 4): centre x, y, width, height in 0 … 1."""
-        x = F.relu(self.boxes[1](F.relu(self.boxes[0](states))))
-        return self.classes(states), self.boxes[2](x).sigmoid()
+        """(…, N, C) -> logits (…, N, K + 1) and boxes (…, N, 4): centre x, y, width, height in 0 … 1.
+
+        In the weights' own type under autocast, too: the eight bits of bfloat16 would be steps of 1/256 of a picture."""
+        with torch.autocast(states.device.type, enabled=False):
+            states = states.to(self.classes.weight.dtype)
+            x = F.relu(self.boxes[1](F.relu(self.boxes[0](states))))
+            return self.classes(states), self.boxes[2](x).sigmoid()
 
 
 @dataclass(frozen=True)
@@ -210,13 +214,14 @@ class Detector(nn.Module):
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The backbone's cells (B, C, H, W), and which are real (B, H, W): those whose upper left pixel is."""
         pixels = given(batch.pixels).to(self.project.weight.dtype)
-        (found,) = self.backbone(pixels)
+        (found,) = steadily(self.backbone, pixels)
+        (found,) = steadily(self.project, found)
         B, _, H, W = found.shape
         keep = batch.pixel_keep
         if keep is None:
-            return self.project(found), torch.ones(B, H, W, dtype=torch.bool, device=found.device)
+            return found, torch.ones(B, H, W, dtype=torch.bool, device=found.device)
         near = F.interpolate(keep[None].float(), size=(H, W))[0]  # (B, height, width) -> (B, H, W)
-        return self.project(found), near.bool()
+        return found, near.bool()
 
     def cells(self, batch: Batch) -> Cells:
         """The encoder's states of the cells."""

@@ -4,7 +4,6 @@ what is far (Dosovitskiy et al. 2021, section 3.1, "hybrid architecture"; a stem
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, DataError
@@ -162,7 +161,7 @@ class Cells(nn.Module):
         check_channels(pixels, self.config.channels)
         grid = self.grid(pixels.shape[-2], pixels.shape[-1])
         pixels = pixels.to(next(self.cnn.parameters()).dtype)
-        (x,) = steadily(self.cnn, pixels.contiguous(memory_format=torch.channels_last))
+        (x,) = steadily(self.cnn, pixels)
         x = x.flatten(2).transpose(1, 2)  # (B, C, rows, columns) -> (B, rows · columns, C)
         x = x if self.project is None else self.project(x)
         y: Tensor = self.places(x, grid)

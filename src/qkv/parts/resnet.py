@@ -88,8 +88,8 @@ class ResNetConfig:
 class ChannelNorm(nn.Module):
     """(x - mean) / √(var + ε) · g + b for each channel (Ioffe & Szegedy 2015): (B, C, H, W) -> the same.
 
-    Mean and variance are those of the batch while training, and running ones (a tenth of each step's) elsewhere;
-    frozen: always the running ones, and g, b are not learned."""
+    Mean and variance are those of the batch while training, and running ones (a tenth of each step's, where that is
+    finite) elsewhere; frozen: always the running ones, and g, b are not learned."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -103,16 +103,19 @@ class ChannelNorm(nn.Module):
         self.eps, self.frozen = eps, frozen
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(
-            x,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            training=self.training and not self.frozen,
-            momentum=0.1,
-            eps=self.eps,
-        )
+        if self.frozen or not self.training:
+            return self.normed(x, self.running_mean, self.running_var)
+        mean, var = self.running_mean.clone(), self.running_var.clone()
+        y = self.normed(x, mean, var)
+        with torch.no_grad():  # one bad batch must not spoil all that follow (law 10)
+            good = mean.isfinite().all() & var.isfinite().all()
+            self.running_mean.copy_(torch.where(good, mean, self.running_mean))
+            self.running_var.copy_(torch.where(good, var, self.running_var))
+        return y
+
+    def normed(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+        training = self.training and not self.frozen
+        return F.batch_norm(x, mean, var, self.weight, self.bias, training, 0.1, self.eps)
 
 
 class ConvNorm(nn.Module):
@@ -130,12 +133,17 @@ class ConvNorm(nn.Module):
         frozen: bool = False,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(d_in, d_out, size, stride, padding=size // 2, bias=False)
+        # QUIRK (oneDNN, channels last): the backward of a 1x1 with steps writes past its memory (docs/diary.md): cells
+        # are chosen before the product instead, and the usual memory format is kept
+        self.chosen = stride if size == 1 else 1
+        step = stride if size > 1 else 1
+        self.conv = nn.Conv2d(d_in, d_out, size, step, padding=size // 2, bias=False)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
         self.norm = ChannelNorm(d_out, eps, frozen=frozen)
         self.act: Callable[[Tensor], Tensor] | None = None if act is None else ACTIVATIONS[act]
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x if self.chosen == 1 else x[..., :: self.chosen, :: self.chosen]
         y: Tensor = self.norm(self.conv(x))
         return y if self.act is None else self.act(y)
 
@@ -201,7 +209,7 @@ class ResNet(nn.Module):
 
     def forward(self, pixels: Pixels) -> list[Tensor]:
         check_channels(pixels, self.config.channels)
-        x = self.stem(pixels.contiguous(memory_format=torch.channels_last))
+        x = self.stem(pixels)
         x = F.max_pool2d(x, 3, 2, padding=1) if self.config.stem == "7x7" else x
         maps = [x]
         for stage in self.stages[: max(self.config.kept)]:
