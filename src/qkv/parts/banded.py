@@ -3,6 +3,8 @@
 Products over overlapping windows of one padded copy of the keys (a view with strides, never gathered); a chunk's scores
 stay in the cache and are made again on the way back, so that memory is linear in the length."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,15 +16,16 @@ Three = tuple[Tensor, Tensor, Tensor]
 class Scratch:
     """Room that every chunk of a text uses again: fresh memory costs as much as a product."""
 
-    def __init__(self, shape: Shape, most: int, dtype: torch.dtype) -> None:
-        self.shape, self.most, self.dtype = shape, most, dtype
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
         self.held: dict[str, Tensor] = {}
 
-    def room(self, name: str, blocks: int, *size: int) -> Tensor:
-        """(blocks, …), its content left from the last use."""
-        if name not in self.held:
-            self.held[name] = torch.empty(self.most, *size, dtype=self.dtype)
-        return self.held[name][:blocks]
+    def room(self, name: str, *size: int) -> Tensor:
+        """Of this size, its content left from the last use."""
+        n = math.prod(size)
+        if name not in self.held or len(self.held[name]) < n:
+            self.held[name] = torch.empty(n, dtype=self.dtype)
+        return self.held[name][:n].view(size)
 
 
 class Queries:

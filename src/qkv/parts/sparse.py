@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..shapes import Heads
 from .banded import Keys, Queries, Scratch, backward, forward, normal
-from .plan import AT_ONCE, Lane, Plan, Row
+from .plan import Lane, Plan, Row
 
 SCORES = 1 << 20  # numbers of scores held at once for tokens that see all
 LOG2E = 1.4426950408889634  # scores are in bits: exp2 costs half of exp
@@ -78,7 +78,7 @@ class Text:
     def __init__(self, row: Row, plan: Plan, scale: float, q: Tensor, k: Tensor, v: Tensor) -> None:
         self.row, self.shape, self.scale, self.width = row, plan.shape, scale, plan.width(row)
         self.q, self.k, self.v = q, k, v
-        self.scratch = Scratch(plan.shape, max(1, AT_ONCE // plan.shape.b), plan.dtype)
+        self.scratch = Scratch(plan.dtype)
 
     def queries(self, lane: Lane, width: int) -> Queries:
         return Queries(lane, self.shape, width, self.k.dtype)
@@ -134,7 +134,8 @@ class Text:
         (y, lse, g), n, (dq, dk, dv) = known, self.row.length, to
         p = self.looks(h, index).sub_(lse).exp2_()
         dv[h, :n].addmm_(p.T, g)
-        ds = torch.mm(g, self.v[h, :n].T)
+        ds = self.scratch.room("slopes", len(index), n)
+        torch.mm(g, self.v[h, :n].T, out=ds)
         ds.sub_((g * y).sum(-1, keepdim=True)).mul_(p)
         dk[h, :n].addmm_(ds.T, self.q[h, index] * (self.scale * LOG2E))
         dq[h, index] = torch.mm(ds, self.k[h, :n])
@@ -149,7 +150,8 @@ class Text:
     def looks(self, h: int, index: Tensor) -> Tensor:
         """The scores of queries that see all, in bits: (queries, length)."""
         n = self.row.length
-        s = torch.mm(self.q[h, index] * (self.scale * LOG2E), self.k[h, :n].T)
+        s = self.scratch.room("scores", len(index), n)
+        torch.mm(self.q[h, index] * (self.scale * LOG2E), self.k[h, :n].T, out=s)
         if self.row.holes is not None:
             s += self.row.holes
         if self.row.causal:
