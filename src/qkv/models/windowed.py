@@ -160,7 +160,7 @@ def dropped(
 ) -> Heads:
     """dropout(softmax(scale · q kᵀ)) v over a window and the marked tokens, in time and memory linear in the length: blocks
     of c queries beside c + 2 radius keys.  Rows of marked tokens are left to the caller."""
-    (B, H, T, D), c = q.shape, max(radius, ROWS)
+    (B, H, T, D), c = q.shape, max(radius // 2, ROWS)
     n = -(-T // c)
     q = F.pad(q, (0, 0, 0, n * c - T)).view(B, H, n, c, D)
     marked = Gathered.of(allowed)
@@ -176,13 +176,19 @@ def dropped(
     may = (band & windows(real, 1)[:, :, None])[:, None]  # (B, 1, n, c, c + 2 radius)
     s, seen = q @ windows(k, 2) * scale, may
     if marked is None:
-        return _summed(dropout(kernels.softmax(s, seen)), windows(v, 2), T)
+        return _summed(dropout(_softmax(s, seen)), windows(v, 2), T)
     few_k, few_v = (marked.few(x)[:, :, None] for x in (k, v))  # (B, H, 1, G, D)
     s = torch.cat([s, q @ few_k.transpose(-1, -2) * scale], -1)
     some = marked.real[:, None, None, None].expand(-1, 1, n, c, -1)
-    weights = dropout(kernels.softmax(s, torch.cat([seen, some], -1)))
+    weights = dropout(_softmax(s, torch.cat([seen, some], -1)))
     near, far = weights.split([c + 2 * radius, few_k.shape[3]], -1)
     return _summed(near, windows(v, 2), T) + (far @ few_v).flatten(2, 3)[:, :, :T]
+
+
+def _softmax(s: Tensor, may: Tensor) -> Tensor:
+    """`kernels.softmax` in one pass over the scores; queries beyond the text, which may see nothing, have zeros."""
+    blind = ~may.any(-1, keepdim=True)
+    return s.masked_fill(~(may | blind), -torch.inf).softmax(-1).masked_fill(blind, 0.0)
 
 
 def _summed(weights: Tensor, v: Tensor, T: int) -> Heads:
