@@ -65,3 +65,9 @@ def test_decoding_speed_makes_all_steps_on_both_sides(tmp_path):
     found = run("decode_speed.py", tmp_path / "d.json", *words)
     made = {s["tokens"] for asked in found["samples"].values() for (s,) in asked.values()}
     assert made == {25.0}
+
+
+def test_fashion_compares_vit_and_hybrid(tmp_path):
+    found = run("fashion.py", tmp_path / "f.json", "--threads=1")
+    assert [r["model"] for r in found["runs"]] == ["vit", "hybrid"]
+    assert all(0 <= r["test"] <= 100 and r["parameters"] > 0 for r in found["runs"])
