@@ -245,9 +245,13 @@ class Model:
 
         return read.fill(self, texts, n)
 
-    def classify(self, texts: Any, marked: Sequence[int] | None = None) -> Any:
+    def classify(
+        self, texts: Any, marked: Sequence[int] | None = None, window: int = 0, stride: int = 0
+    ) -> Any:
         """The label of a text or a pair, or of a picture, and the probability of each: `readings.Classified`.
 
+        window, stride: a longer text is read in windows of so many tokens, one begun every `stride`, and their logits are
+        averaged; 0: the whole text, windows that do not overlap.
         marked: places of global tokens, counted from 0, the family's first token included; None: as the family marks them.
         texts: str, a tuple of two, or a list of them; of a model of pictures a path, a PIL image, an array or tensor
         (H, W), (H, W, c) or (c, H, W) of bytes or numbers in 0 … 1, or a list of them."""
@@ -257,7 +261,7 @@ class Model:
             return pictures.classify(self, texts)
         from . import read
 
-        return read.classify(self, texts, marked=marked)
+        return read.classify(self, texts, window, stride, marked=marked)
 
     def detect(self, pictures: Any, threshold: float = 0.5) -> Any:
         """What is where in a picture: `readings.Detections`, boxes x0, y0, x1, y1 in pixels, surest first.
