@@ -32,6 +32,9 @@ def look(args: Args) -> None:
     if hasattr(model.net, "found"):
         _look_for(model, args, paths)
         return
+    if model.has_pictures:
+        _look_at(model, args, paths)
+        return
     if not hasattr(model.net, "step") or prompted(model.net):
         _look_inside(model, args, paths)
         return
@@ -63,6 +66,28 @@ def _look_for(model: "Model", args: Args, paths: list[Path]) -> None:
         emit({**found.to_dict(), "files": [str(p) for p in paths]})
         return
     for line in [*map(str, found), *map(str, paths)]:
+        result(line)
+
+
+def _look_at(model: "Model", args: Args, paths: list[Path]) -> None:
+    """Draw where an encoder of pictures looks: rollout, layers and heads, and every patch on a page."""
+    from ..gaze import gaze
+    from ..look.page import page
+    from ..look.pictures import overlay_png
+    from ..weights import store
+
+    if args.beam:
+        raise UsageError("--beam is for translations", place="qkv look", fix="leave it out")
+    seen = gaze(model, args.text)
+    view = seen.overlay()
+    for path in paths:
+        png = path.suffix.lower() == ".png"
+        store.write_file(path, overlay_png(view) if png else page(args.text, [view]).encode())
+    if args.json:
+        said = {} if seen.answer is None else seen.answer.to_dict()
+        emit({**said, "grid": list(seen.grid), "files": [str(p) for p in paths]})
+        return
+    for line in [*([] if seen.answer is None else [str(seen.answer)]), *map(str, paths)]:
         result(line)
 
 

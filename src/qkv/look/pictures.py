@@ -5,7 +5,7 @@ and coloured up to its own largest weight.  `Thing`: what was looked for with th
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +41,14 @@ class Thing:
 class Overlay:
     """A picture (H, W, 3) of bytes and what to lay over it.
 
-    Raises UsageError for a picture or a map of another shape, QkvError (QKV-075) for weights that are not finite."""
+    fields {name: (cells, cells)}: where each cell of `grid` (rows, columns) looks, row by row; on a page a click on the
+    picture chooses the cell.  Raises UsageError for a picture or a map of another shape, QkvError (QKV-075) for weights that are not finite."""
 
     picture: Any
     things: Sequence[Thing]
     label: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    grid: tuple[int, int] = (1, 1)
 
     def __post_init__(self) -> None:
         picture = np.asarray(self.picture)
@@ -58,7 +61,9 @@ class Overlay:
             Thing(x.name, {n: _array(m, 2, n) for n, m in x.maps.items()}, x.box)
             for x in self.things[:MAX_THINGS]
         ]
-        _freeze(self, picture=picture.repeat(3 // picture.shape[2], 2), things=tuple(made))
+        fields = {n: _array(m, 2, n) for n, m in self.fields.items()}
+        whole = picture.repeat(3 // picture.shape[2], 2)
+        _freeze(self, picture=whole, things=tuple(made), fields=fields)
 
     def to_dict(self) -> dict[str, Any]:
         small, by = shrunk(self.picture, MAX_SIDE)
@@ -79,6 +84,11 @@ class Overlay:
                     ],
                 }
                 for x in self.things
+            ],
+            "grid": list(self.grid),
+            "fields": [
+                {"name": visible(n, 80), "weights": [parts(row[None])[0] for row in m]}
+                for n, m in self.fields.items()
             ],
         }
 

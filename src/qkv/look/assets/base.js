@@ -16,7 +16,7 @@ const WORDS = {
     pooled: (n) => `Long sentence: each cell stands for ${n} × ${n} tokens and shows the strongest of them.`,
     eos: "end of sentence", bos: "start", pad: "padding", unk: "unknown token", mask: "mask",
     overlay: "Where in the picture?", overlayHelp: "Choose what was found and a map: what was not looked at is veiled. The slider sets how much.",
-    veil: "Veil",
+    veil: "Veil", cellHelp: "Click a place of the picture, or move with the arrow keys: the map shows where this patch looks. Choose its layer and head:",
     made: "Made by qkv. This file is complete in itself and sends nothing.",
   },
   ko: {
@@ -32,7 +32,7 @@ const WORDS = {
     pooled: (n) => `문장이 길어서 한 칸이 토큰 ${n} × ${n}개를 나타내며, 그중 가장 큰 값을 보입니다.`,
     eos: "문장 끝", bos: "시작", pad: "채움", unk: "모르는 토큰", mask: "가림",
     overlay: "그림의 어디를 보았을까요?", overlayHelp: "찾은 것과 지도를 고르면 보지 않은 곳이 가려집니다. 막대로 가리는 정도를 바꿉니다.",
-    veil: "가리는 정도",
+    veil: "가리는 정도", cellHelp: "그림의 한 곳을 누르거나 화살표 키로 옮겨 보세요. 그 조각이 어디를 보는지 보입니다. 층과 헤드를 고릅니다:",
     made: "qkv가 만들었습니다. 이 파일은 그 자체로 완전하며 아무것도 보내지 않습니다.",
   },
 };

@@ -6,7 +6,8 @@ function overlayView(view) {
   canvas.width = view.width;
   canvas.height = view.height;
   canvas.setAttribute("role", "img");
-  let at = 0, map = 0, strength = 0.85;
+  let at = 0, map = 0, strength = 0.85, field = -1, query = 0; // field -1: what the answer looks at
+  const [rows, columns] = view.grid;
   const names = [...new Set(view.things.flatMap((thing) => thing.maps.map((m) => m.name)))];
   function weight(weights, x, y) { // between the middles of four cells
     const h = weights.length, w = weights[0].length;
@@ -24,8 +25,13 @@ function overlayView(view) {
       context.strokeRect(box[0], box[1], box[2] - box[0], box[3] - box[1]);
     });
   }
+  function ofCell() { // where the chosen cell looks, as a map
+    const flat = view.fields[field].weights[query];
+    return { weights: Array.from({ length: rows }, (_, i) => flat.slice(i * columns, (i + 1) * columns)) };
+  }
   function draw() {
-    const thing = view.things[at], layer = thing && (thing.maps.find((m) => m.name === names[map]) || thing.maps[0]);
+    const thing = view.things[at], asked = thing && (thing.maps.find((m) => m.name === names[map]) || thing.maps[0]);
+    const layer = field < 0 ? asked : ofCell();
     const image = context.createImageData(view.width, view.height);
     const veil = dark.matches ? 16 : 255;
     for (let y = 0, p = 0; y < view.height; y += 1) {
@@ -38,6 +44,10 @@ function overlayView(view) {
     context.putImageData(image, 0, 0);
     view.things.forEach((other, k) => { if (other.box && k !== at) frame(other.box, false); });
     if (thing && thing.box) frame(thing.box, true);
+    if (field >= 0) {
+      const i = Math.floor(query / columns), j = query % columns, h = view.height / rows, w = view.width / columns;
+      frame([j * w, i * h, (j + 1) * w, (i + 1) * h], true);
+    }
     canvas.setAttribute("aria-label", thing ? thing.name : view.label);
   }
   function buttons(box, list, pick) {
@@ -51,10 +61,27 @@ function overlayView(view) {
     box.append(...nodes);
     return nodes;
   }
-  const ofThings = buttons(chips, view.things.map((thing) => thing.name), (k) => { at = k; });
-  const ofMaps = buttons(layers, names, (k) => { map = k; });
+  const ofThings = buttons(chips, view.things.map((thing) => thing.name), (k) => { at = k; field = -1; });
+  const ofMaps = buttons(layers, names, (k) => { map = k; field = -1; });
+  const cells = make("div", "tabs"), ofFields = buttons(cells, view.fields.map((f) => f.name), (k) => { field = k; });
+  function choose(cell) {
+    query = clamp(cell, 0, rows * columns - 1);
+    if (field < 0) field = 0;
+    show();
+  }
+  if (view.fields.length) {
+    canvas.tabIndex = 0;
+    canvas.addEventListener("click", (event) => {
+      const i = Math.floor(event.offsetY / canvas.clientHeight * rows), j = Math.floor(event.offsetX / canvas.clientWidth * columns);
+      choose(clamp(i, 0, rows - 1) * columns + clamp(j, 0, columns - 1));
+    });
+    canvas.addEventListener("keydown", (event) => {
+      const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
+      if (by) { event.preventDefault(); choose(query + by); }
+    });
+  }
   function show() {
-    [[ofThings, at], [ofMaps, map]].forEach(([nodes, chosen]) => nodes.forEach((node, k) => node.setAttribute("aria-pressed", String(k === chosen))));
+    [[ofThings, field < 0 ? at : -1], [ofMaps, field < 0 ? map : -1], [ofFields, field]].forEach(([nodes, chosen]) => nodes.forEach((node, k) => node.setAttribute("aria-pressed", String(k === chosen))));
     draw();
   }
   const slider = named(make("input", "veil"), (w) => w.veil);
@@ -67,6 +94,7 @@ function overlayView(view) {
   section.append(said(make("h2"), (w) => w.overlay), said(make("p"), (w) => w.overlayHelp));
   if (view.label) { const p = make("p"); p.textContent = view.label; section.append(p); }
   section.append(chips, layers, slider, canvas);
+  if (view.fields.length) section.append(said(make("p"), (w) => w.cellHelp), cells);
   map = Math.max(0, names.length - 1); // the mean, where there is one
   redraws.add(draw);
   show();
