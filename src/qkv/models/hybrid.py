@@ -77,6 +77,8 @@ class HybridConfig:
         self.placed()
         self.stack()
         self.headed()
+        if self.cnn == "resnet":
+            self.residual()
 
     @property
     def firsts(self) -> int:
