@@ -321,6 +321,11 @@ def test_a_user_s_folder_trains_and_tells_what_was_left_out(tmp_path):
     found = measure_file(run.best(), ImageSource(path=path))
     assert found["examples"] == 4 and "map50" in found["scores"]
     assert qkv.evaluate(run.best(), path)["scores"] == found["scores"]
+    assert (
+        qkv.evaluate(run.best(), str(tmp_path / "cells"))["scores"] == found["scores"]
+    )  # the folder
+    with pytest.raises(QkvError, match="annotations.json"):
+        qkv.evaluate(run.best(), str(tmp_path / "cells" / "images"))
 
 
 def test_pictures_without_any_box_are_learned_from(tmp_path):

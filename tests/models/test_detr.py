@@ -23,6 +23,9 @@ from qkv.learn.boxes import cardinality, detection_terms
 from qkv.learn.terms import Totals, term_loss
 from qkv.look.record import record
 from qkv.models import FAMILIES, build, hf
+from qkv.models.detector import sines
+from qkv.models.detr import table, to_hf
+from qkv.models.interface import state_of
 from qkv.shapes import Batch
 
 BACKBONE = dict(
@@ -261,3 +264,105 @@ def test_masks_are_refused():
     )
     with pytest.raises(QkvError, match="masks"):
         hf.configured(FAMILIES["detr"], parity.values(model))
+
+
+# -- configurations -----------------------------------------------------------------------------------------
+
+
+def configured(**values):
+    given = {"model_type": "detr", "architectures": ["DetrForObjectDetection"], **values}
+    return hf.configured(FAMILIES["detr"], given)
+
+
+@pytest.mark.parametrize("timm", [False, True])
+def test_absent_keys_mean_the_reference_s_defaults(timm):
+    ours = to_hf(configured(use_timm_backbone=timm, num_labels=91))
+    theirs = DetrConfig(use_timm_backbone=False).to_dict()
+    backbone = ours.pop("backbone_config", {})
+    same = ours.keys() & theirs.keys() - {"architectures", "id2label", "label2id"}
+    same -= {"use_timm_backbone", "dilation", "backbone"}
+    assert len(same) > 20 and all(ours[k] == theirs[k] for k in same)
+    want = theirs["backbone_config"]
+    assert all(want[k] == v for k, v in backbone.items() if k in want)
+    assert len(ours["id2label"]) == 91
+
+
+def test_settings_come_back():
+    for case in CASES:
+        config = configured(
+            **{k: v for k, v in their_config(case).to_dict().items() if k != "architectures"}
+        )
+        again = configured(**{k: v for k, v in to_hf(config).items() if k != "architectures"})
+        assert again == config
+
+
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        ({"num_feature_levels": 4}, "num_feature_levels"),
+        ({"use_timm_backbone": True, "backbone": "mobilenetv3_small_100"}, "backbone"),
+        ({"use_timm_backbone": True, "dilation": True}, "dilation"),
+        ({"backbone_config": {"model_type": "swin"}}, "model_type"),
+        ({"backbone_config": {"model_type": "resnet", "groups": 2}}, "groups"),
+        ({"backbone_config": {"model_type": "resnet", "out_features": ["stage9"]}}, "stage9"),
+        ({"backbone_config": "resnet"}, "backbone_config"),
+        ({"position_embedding_type": "rotary"}, "rotary"),
+        ({"activation_function": "mish"}, "mish"),
+        ({"encoder_layers": 2, "num_hidden_layers": 3}, "num_hidden_layers"),
+        ({"d_model": 30, "encoder_attention_heads": 5, "decoder_attention_heads": 5}, "30"),
+        ({"class_cost": 0, "bbox_cost": 0, "giou_cost": 0}, "all 0"),
+        ({"num_queries": 0}, "queries"),
+        ({"surprise": 1}, "surprise"),
+    ],
+    ids=str,
+)
+def test_what_is_not_computed_is_refused_by_name(values, said):
+    with pytest.raises(QkvError, match=said):
+        configured(**{"use_timm_backbone": False, **values})
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_files_with_timm_s_names(name):
+    """Theirs are the same tensors as those of the other backbone, counted from 1."""
+    small = dict(d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2)
+    small |= dict(decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8, num_queries=3)
+    config = configured(use_timm_backbone=True, backbone=name, num_labels=2, **small)
+    assert config.layout == "timm" and config.trained == "upper"
+    assert configured(**{k: v for k, v in to_hf(config).items() if k != "architectures"}) == config
+    with torch.device("meta"):
+        held = state_of(build(config))
+    names = table(config).backward(held)
+    body = "model.backbone.conv_encoder.model."
+    last = 2 if name == "resnet18" else 3
+    assert (
+        names[f"{body}layer3.1.conv{last}.weight"].shape
+        == held[f"backbone.stages.2.1.convs.{last - 1}.conv.weight"].shape
+    )
+    assert {
+        f"{body}conv1.weight",
+        f"{body}bn1.running_var",
+        f"{body}layer2.0.downsample.1.bias",
+    } <= set(names)
+    assert not any("stages" in n for n in names)
+    modern = {n.replace("conv_encoder.", ""): t for n, t in names.items()}  # as modules name them
+    for given in (
+        names,
+        modern,
+        {**names, f"{body}bn1.num_batches_tracked": torch.zeros((), device="meta")},
+    ):
+        assert hf.ours(FAMILIES["detr"], config, given).keys() == held.keys()
+
+
+def test_too_many_cells_for_learned_positions():
+    _, _, net = parity.converted(their_model("learned"))
+    with pytest.raises(QkvError, match="51"):
+        net.states(pictures([(8, 8 * 51)]))
+
+
+def test_a_padding_of_any_content_changes_no_real_cell_s_position():
+    """The real cells of a picture count to 2π, whatever surrounds it."""
+    keep = torch.zeros(1, 6, 9, dtype=torch.bool)
+    keep[0, :4, :5] = True
+    wide = sines(keep, 8, torch.float64).view(6, 9, 8)[:4, :5]
+    alone = sines(torch.ones(1, 4, 5, dtype=torch.bool), 8, torch.float64).view(4, 5, 8)
+    assert_close(wide, alone, atol=0, rtol=0)

@@ -5,7 +5,7 @@ The report counts every entry of "images" and of "annotations" by its list and i
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,6 +66,8 @@ def read_boxes(
     if source.kind == "builtin":
         names = classes or KINDS
         return names, _made(source, report, names, channels)
+    if source.kind == "folder":
+        source = replace(source, path=str(Path(source.path) / INSIDE), format="coco")
     if source.kind == "tar":
         held = {e.name: e for e in entries(source)}
         found = next((e for n, e in held.items() if n.rpartition("/")[2] == INSIDE), None)
