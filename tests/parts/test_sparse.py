@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qkv.parts import kernels, plan
+from qkv.parts.attention import Attention, AttentionConfig
+from qkv.parts.dropout import Pieces, noise
 from qkv.parts.forms import form
 from qkv.parts.patterns import Allowed, Blocks, Causal, Dilated, Full, Global, Window, parse
 from qkv.parts.plan import Plan, Shape
@@ -221,3 +223,44 @@ def test_autocast_does_not_reach_into_the_kernel(autocast):
         y = kernels.fused(*x, allowed, scale=0.3)
     y.sum().backward()
     torch.testing.assert_close(y.detach(), want, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["window(20) | global(2)", "blocks(16)", "causal & dilated(4, 3)"]
+)
+def test_dropped_weights_are_zero_or_larger_and_the_same_on_the_way_back(pattern):
+    """With v = 1 the answers are the weights: w / (1 - p) or 0, about p of them 0.  The gradient of v tells that the mask of
+    the way back is the same one: dv = (m · p)ᵀ g."""
+    torch.manual_seed(0)
+    T, p = 90, 0.25
+    allowed = Allowed.of(parse(pattern), torch.ones(1, T, dtype=torch.bool))
+    q, k = (torch.randn(1, 2, T, T, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    v = torch.eye(T, dtype=torch.float64).expand(1, 2, T, T).clone().requires_grad_()
+    made, drop = planned(allowed, torch.float64), Pieces(p, 7)
+    whole, weights = (sparse(q, k, v, made, scale=0.1, drop=d) for d in (None, drop))
+    kept = weights / whole
+    seen = allowed.dense()[0, 0].expand(1, 2, T, T)
+    shares = kept[seen].detach()
+    assert bool(((shares - 1 / (1 - p)).abs().min(shares.abs()) < 1e-9).all())
+    n = len(shares)
+    assert abs(float((shares == 0).double().mean()) - p) < 5 * (p * (1 - p) / n) ** 0.5
+    g = torch.randn_like(weights)
+    mask = (kept.detach() > 0.5).double() / (1 - p)
+    got = torch.autograd.grad(weights, (q, k, v), g)
+    scores = (q @ k.transpose(2, 3) * 0.1).masked_fill(~seen, -torch.inf)
+    twin = (scores.softmax(-1) * mask) @ v
+    for a, b in zip(torch.autograd.grad(twin, (q, k, v), g), got, strict=True):
+        torch.testing.assert_close(b, a, atol=1e-12, rtol=0)
+
+
+def test_a_layer_drops_weights_of_long_texts_without_a_mask(no_mask):
+    """And the masks are the step's noise: drawn again they are the same."""
+    torch.manual_seed(0)
+    config = AttentionConfig(d_model=16, n_heads=2, dropout=0.1)
+    layer, x = Attention(config).train(), torch.randn(1, 600, 16)
+    allowed = Allowed.of(Window(20), torch.ones(1, 600, dtype=torch.bool))
+    answers = []
+    for key in (1, 1, 2):
+        with noise(key):
+            answers.append(layer(layer.queries(x), *layer.keys(x), allowed))
+    assert torch.equal(answers[0], answers[1]) and not torch.equal(answers[0], answers[2])

@@ -157,11 +157,21 @@ class Attention(nn.Module):
             k, v = spread(k, self.n_heads), spread(v, self.n_heads)
             y = self.favor(q, k, v, allowed, scale=self.scale)
         elif self.kind == "additive" or (self.training and self.dropout.p):
-            weights = self.dropout(self.weights(q, k, allowed, bias))
-            y = kernels.mix(weights, spread(v, self.n_heads))
+            y = self.weighed(q, k, v, allowed, bias)
         else:
             y = attend(q, k, v, allowed, bias=bias, scale=self.scale)
         return self.merged(y, q)
+
+    def weighed(self, q: Heads, k: Heads, v: Heads, allowed: Allowed, bias: Bias | None) -> Heads:
+        """The answer where weights are dropped, or are no products: through the weights, but where the pattern is known."""
+        p, known = self.dropout.p if self.training else 0.0, None
+        if p and self.kind != "additive":
+            k, v = spread(k, self.n_heads), spread(v, self.n_heads)
+            known = kernels.recognised(q, k, v, allowed, bias=bias, scale=self.scale, p=p)
+        if known is not None:
+            return known
+        weights = self.dropout(self.weights(q, k, allowed, bias))
+        return kernels.mix(weights, spread(v, self.n_heads))
 
     def advance(self, q: Heads, k: Heads, v: Heads, keep: Keep, sums: Sums) -> tuple[States, Sums]:
         """The next T tokens of a sequence whose past is `sums`; of features only.  keep (R, T) -> (R, T, C), the new past."""

@@ -4,6 +4,7 @@ Products over overlapping windows of one padded copy of the keys (a view with st
 stay in the cache and are made again on the way back, so that memory is linear in the length."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -171,30 +172,46 @@ def normal(s: Tensor) -> tuple[Tensor, Tensor]:
     return total, total.log2().add_(top)
 
 
-def forward(q: Tensor, k: Keys, v: Keys, to: tuple[Tensor, Tensor], width: int) -> None:
+Drop = Callable[[Tensor, int], Tensor]  # fills a tensor with the mask of the piece of that number
+
+
+def forward(
+    q: Tensor, k: Keys, v: Keys, to: tuple[Tensor, Tensor], width: int, drop: Drop | None
+) -> None:
     """q (blocks, b, D), scaled to bits -> the answer (blocks, b, D) and the logarithms (blocks, b, 1)."""
     for c in k.lane.chunks:
         here = slice(c.begin, c.end)
         s = scores(q[here], k, c, width)
         total, to[1][here] = normal(s)
+        if drop is not None:
+            s.mul_(drop(k.scratch.room("kept", *s.shape), c.begin))
         v.gather(c)
         outof(s, v, c, to[0][here])
         to[0][here].div_(total)
 
 
 def backward(
-    q: Tensor, k: Keys, v: Keys, known: Three, to: tuple[Tensor, Keys, Keys], width: int
+    q: Tensor,
+    k: Keys,
+    v: Keys,
+    known: Three,
+    to: tuple[Tensor, Keys, Keys],
+    width: int,
+    drop: Drop | None,
 ) -> None:
     """The gradients of q, k and v added `to` where they belong; known: that of the answer, the answer, the logarithms.
 
-    With p = exp2(q kᵀ - lse): dv = pᵀ g, ds = p · (g vᵀ - Σ g y), dq = ds k, dk = dsᵀ q."""
+    With p = exp2(q kᵀ - lse) and a mask m: dv = (m · p)ᵀ g, ds = p · (m · g vᵀ - Σ g y), dq = ds k, dk = dsᵀ q."""
     (g, y, lse), (dq, dk, dv) = known, to
     for c in k.lane.chunks:
         here = slice(c.begin, c.end)
         p = scores(q[here], k, c, width).sub_(lse[here]).exp2_()
-        back(p, g[here], dv, c)
+        kept = None if drop is None else drop(k.scratch.room("kept", *p.shape), c.begin)
+        room = k.scratch.room("slopes", *p.shape)
+        back(p if kept is None else torch.mul(p, kept, out=room), g[here], dv, c)
         v.gather(c)
-        ds = into(g[here], v, c, k.scratch.room("slopes", c.size, k.shape.b, width))
+        ds = into(g[here], v, c, room)
+        ds = ds if kept is None else ds.mul_(kept)
         ds.sub_((g[here] * y[here]).sum(-1, keepdim=True)).mul_(p)
         outof(ds, k, c, dq[here])
         back(ds, q[here], dk, c)

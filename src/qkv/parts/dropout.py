@@ -7,6 +7,8 @@ uninterrupted one drew.  On a CPU the masks come from numpy's SFC64, one byte pe
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -72,6 +74,30 @@ def dropout(x: Tensor, p: float) -> Tensor:
     kept = source.kept(x.shape, x.device, cut)
     dropped: Tensor = _Drop.apply(x, kept, 256 / (256 - cut))  # type: ignore[no-untyped-call]
     return dropped
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A mask that is never held whole: a piece is the same however often it is made, forward and backward."""
+
+    p: float
+    seed: int
+
+    @classmethod
+    def of(cls, p: float) -> Self:
+        """The next mask of this step's noise."""
+        source = _source.get()
+        if source is None:
+            return cls(p, int(torch.randint(1 << 62, (1,))))
+        return cls(p, int(source.bits.random_raw()))
+
+    def fill(self, out: Tensor, *piece: int) -> Tensor:
+        """0 with probability p, else 1 / (1 - p), p rounded to 1/256; out float on a CPU, piece whole numbers from 0 on."""
+        bits = np.random.SFC64(np.random.SeedSequence((self.seed, *piece)))
+        n, cut = out.numel(), round(self.p * 256)
+        drawn = bits.random_raw(-(-n // 8)).view(np.uint8)[:n]
+        kept = torch.from_numpy((drawn >= cut).view(np.uint8)).view(out.shape)
+        return out.copy_(kept).mul_(256 / (256 - cut))
 
 
 class Dropout(nn.Module):

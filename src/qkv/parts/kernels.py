@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..shapes import Bias, Heads, Keep, Maps, Mask
+from .dropout import Pieces
 from .patterns import Allowed
-from .plan import LEAST, Plan
+from .plan import LEAST
 from .sparse import sparse
 
 SHORT = 128 * 128  # pairs (T, S) up to which `short` is the faster one
@@ -62,11 +63,9 @@ def fused(
     Short texts are trained by `short` instead, where the kernel's own start costs more than the weights."""
     if q.shape[2] == 1 and q.device.type == "cpu" and not torch.is_grad_enabled():
         return one_query(q, k, v, allowed, bias=bias, scale=scale)
-    if bias is None and q.device.type == "cpu" and q.shape[2] >= LEAST:
-        wide = torch.promote_types(q.dtype, torch.float32)
-        plan = allowed.plan(wide, split=not torch.is_grad_enabled())
-        if plan is not None:
-            return recognised(q, k, v, allowed, plan, scale=scale)
+    known = recognised(q, k, v, allowed, bias=bias, scale=scale)
+    if known is not None:
+        return known
     half = q.device.type == "cpu" and q.dtype in (torch.bfloat16, torch.float16)
     if half and torch.is_grad_enabled() and q.shape[2] * k.shape[2] <= SHORT:
         return short(q, k, v, allowed, bias=bias, scale=scale)
@@ -84,11 +83,27 @@ def fused(
 
 
 def recognised(
-    q: Heads, k: Heads, v: Heads, allowed: Allowed, plan: Plan, *, scale: float
-) -> Heads:
-    """The same where the pattern says which pairs there are: `sparse`, but `fused` for the texts that are short."""
+    q: Heads,
+    k: Heads,
+    v: Heads,
+    allowed: Allowed,
+    *,
+    bias: Bias | None = None,
+    scale: float,
+    p: float = 0.0,
+) -> Heads | None:
+    """The same where the pattern says which pairs there are, by `sparse`; None where it does not, or `fused` is faster.
+
+    p: the share of weights that is dropped.  Without a gradient the texts of a batch that are short are left to `fused`."""
     T = q.shape[2]
-    y = sparse(q, k[:, :, :T], v[:, :, :T], plan, scale=scale)
+    if bias is not None or q.device.type != "cpu" or T < LEAST:
+        return None
+    split = not p and not torch.is_grad_enabled()
+    plan = allowed.plan(torch.promote_types(q.dtype, torch.float32), split=split)
+    if plan is None:
+        return None
+    drop = Pieces.of(p) if p else None
+    y = sparse(q, k[:, :, :T], v[:, :, :T], plan, scale=scale, drop=drop)
     short = torch.tensor([row.begin for row in plan.rows])
     for n in sorted(set(short.tolist()) - {0}):
         rows = (short == n).nonzero()[:, 0]

@@ -9,40 +9,51 @@ import torch
 from torch import Tensor
 
 from ..shapes import Heads
-from .banded import Keys, Queries, Scratch, backward, forward, normal
+from .banded import Drop, Keys, Queries, Scratch, backward, forward, normal
+from .dropout import Pieces
 from .plan import Lane, Plan, Row
 
 SCORES = 1 << 20  # numbers of scores held at once for tokens that see all
+WHOLE = 1 << 40  # stands for a lane among the masks' numbers
 LOG2E = 1.4426950408889634  # scores are in bits: exp2 costs half of exp
 Three = tuple[Tensor, Tensor, Tensor]
 
 
-def sparse(q: Heads, k: Heads, v: Heads, plan: Plan, *, scale: float) -> Heads:
-    """softmax(scale · q kᵀ) v over the pairs of the plan: q, k, v (B, H, T, D) -> (B, H, T, D) of the plan's type."""
+def sparse(
+    q: Heads, k: Heads, v: Heads, plan: Plan, *, scale: float, drop: Pieces | None = None
+) -> Heads:
+    """softmax(scale · q kᵀ) v over the pairs of the plan: q, k, v (B, H, T, D) -> (B, H, T, D) of the plan's type.
+
+    drop: the mask by which weights are dropped."""
     if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
-        made: Tensor = Sparse.apply(q, k, v, plan, scale)  # type: ignore[no-untyped-call]
+        made: Tensor = Sparse.apply(q, k, v, plan, scale, drop)  # type: ignore[no-untyped-call]
         return made
-    return run(q, k, v, plan, scale)[0]
+    return run(q, k, v, plan, scale, drop)[0]
 
 
 class Sparse(torch.autograd.Function):
     """Remembers q, k, v, the answer and each query's log of its sum; scores are made again on the way back."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, plan: Plan, scale: float) -> Tensor:
-        y, lse = run(q, k, v, plan, scale)
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, plan: Plan, scale: float, drop: Pieces | None
+    ) -> Tensor:
+        y, lse = run(q, k, v, plan, scale, drop)
         ctx.save_for_backward(q, k, v, y, lse)
-        ctx.plan, ctx.scale = plan, scale
+        ctx.plan, ctx.scale, ctx.drop = plan, scale, drop
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         q, k, v, y, lse = ctx.saved_tensors
-        return (*gradients(q, k, v, y, lse, g, ctx.plan, ctx.scale), None, None)
+        made = gradients(q, k, v, y, lse, g, ctx.plan, ctx.scale, ctx.drop)
+        return (*made, None, None, None)
 
 
-def run(q: Heads, k: Heads, v: Heads, plan: Plan, scale: float) -> tuple[Heads, Tensor]:
+def run(
+    q: Heads, k: Heads, v: Heads, plan: Plan, scale: float, drop: Pieces | None
+) -> tuple[Heads, Tensor]:
     """The answer, and log2 Σ exp of each query's scores, (B, H, T, 1)."""
     y = torch.empty(q.shape, dtype=plan.dtype)
     lse = torch.empty(*q.shape[:3], 1, dtype=plan.dtype)
@@ -50,7 +61,7 @@ def run(q: Heads, k: Heads, v: Heads, plan: Plan, scale: float) -> tuple[Heads, 
         for row in plan.rows:
             i = row.at
             if row.length and q.numel():
-                text = Text(row, plan, scale, *(x[i].to(plan.dtype) for x in (q, k, v)))
+                text = Text(row, plan, scale, drop, *(x[i].to(plan.dtype) for x in (q, k, v)))
                 text.answer(y[i], lse[i])
             else:
                 y[i], lse[i] = 0.0, 0.0
@@ -58,14 +69,22 @@ def run(q: Heads, k: Heads, v: Heads, plan: Plan, scale: float) -> tuple[Heads, 
 
 
 def gradients(
-    q: Heads, k: Heads, v: Heads, y: Heads, lse: Tensor, g: Heads, plan: Plan, scale: float
+    q: Heads,
+    k: Heads,
+    v: Heads,
+    y: Heads,
+    lse: Tensor,
+    g: Heads,
+    plan: Plan,
+    scale: float,
+    drop: Pieces | None,
 ) -> Three:
     dq, dk, dv = (torch.empty(x.shape, dtype=plan.dtype) for x in (q, k, v))
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         for row in plan.rows:
             i = row.at
             if row.length and q.numel():
-                text = Text(row, plan, scale, *(x[i].to(plan.dtype) for x in (q, k, v)))
+                text = Text(row, plan, scale, drop, *(x[i].to(plan.dtype) for x in (q, k, v)))
                 text.blame(y[i], lse[i], g[i].to(plan.dtype), (dq[i], dk[i], dv[i]))
             else:
                 dq[i], dk[i], dv[i] = 0.0, 0.0, 0.0
@@ -75,9 +94,18 @@ def gradients(
 class Text:
     """One text of a batch: q, k, v (H, T, D)."""
 
-    def __init__(self, row: Row, plan: Plan, scale: float, q: Tensor, k: Tensor, v: Tensor) -> None:
+    def __init__(
+        self,
+        row: Row,
+        plan: Plan,
+        scale: float,
+        drop: Pieces | None,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+    ) -> None:
         self.row, self.shape, self.scale, self.width = row, plan.shape, scale, plan.width(row)
-        self.q, self.k, self.v = q, k, v
+        self.q, self.k, self.v, self.pieces = q, k, v, drop
         self.scratch = Scratch(plan.dtype)
 
     def queries(self, lane: Lane, width: int) -> Queries:
@@ -85,6 +113,13 @@ class Text:
 
     def keys(self, lane: Lane, name: str) -> Keys:
         return Keys(lane, self.shape, self.k.shape[2], name, self.scratch)
+
+    def drop(self, h: int, lane: int) -> Drop | None:
+        """The mask of one head and lane; lane = WHOLE: of the queries that see all."""
+        pieces = self.pieces
+        if pieces is None:
+            return None
+        return lambda out, at: pieces.fill(out, self.row.at, h, lane, at)
 
     def answer(self, y: Tensor, lse: Tensor) -> None:
         """Fills y (H, T, D) and lse (H, T, 1)."""
@@ -95,12 +130,15 @@ class Text:
             for h in range(len(y)):
                 k.fill(self.k[h], shared[0][h])
                 v.fill(self.v[h], shared[1][h])
-                forward(q.fill(self.q[h], self.scale * LOG2E), k, v, (out.x, sums.x), self.width)
+                ql, drop = q.fill(self.q[h], self.scale * LOG2E), self.drop(h, lane.start)
+                forward(ql, k, v, (out.x, sums.x), self.width, drop)
                 out.give(y[h])
                 sums.give(lse[h])
         for h, index in self.whole():
             s = self.looks(h, index)
             total, lse[h, index] = normal(s)
+            if (drop := self.drop(h, WHOLE)) is not None:
+                s.mul_(drop(torch.empty_like(s), int(index[0])))
             y[h, index] = torch.mm(s, self.v[h, : self.row.length]).div_(total)
 
     def blame(self, y: Tensor, lse: Tensor, g: Tensor, to: Three) -> None:
@@ -119,7 +157,8 @@ class Text:
                 ql = q.fill(self.q[h], self.scale * LOG2E)
                 gl.fill(g[h]).view(-1, D).index_fill_(0, lane.full, 0.0)
                 known = (gl.x, yl.fill(y[h]), ll.fill(lse[h]))
-                backward(ql, k, v, known, (dq.x, dk, dv), self.width)
+                drop = self.drop(h, lane.start)
+                backward(ql, k, v, known, (dq.x, dk, dv), self.width, drop)
                 dq.give(to[0][h])
                 dk.give(to[1][h])
                 dv.give(to[2][h])
@@ -133,9 +172,12 @@ class Text:
     def blame_whole(self, h: int, index: Tensor, known: Three, to: Three) -> None:
         (y, lse, g), n, (dq, dk, dv) = known, self.row.length, to
         p = self.looks(h, index).sub_(lse).exp2_()
-        dv[h, :n].addmm_(p.T, g)
+        drop = self.drop(h, WHOLE)
+        kept = None if drop is None else drop(torch.empty_like(p), int(index[0]))
+        dv[h, :n].addmm_(p.T if kept is None else (p * kept).T, g)
         ds = self.scratch.room("slopes", len(index), n)
         torch.mm(g, self.v[h, :n].T, out=ds)
+        ds = ds if kept is None else ds.mul_(kept)
         ds.sub_((g * y).sum(-1, keepdim=True)).mul_(p)
         dk[h, :n].addmm_(ds.T, self.q[h, index] * (self.scale * LOG2E))
         dq[h, index] = torch.mm(ds, self.k[h, :n])
