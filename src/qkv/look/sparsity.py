@@ -77,7 +77,8 @@ def sparsity_png(view: Sparsity, title: str = "") -> bytes:
         for axes, shown in zip(panels, (allowed, used), strict=True):
             cells: Array = pooled(shown.weights, size)
             _heat(axes, cells, square=True)
-            axes.set_title(drawable(shown.label, 70), fontsize=9, color=SOFT, pad=5)
+            said = shown.label.removeprefix(f"{view.label}: ")
+            axes.set_title(drawable(said, 70), fontsize=10, color=SOFT, pad=5)
             axes.set_xticks([])
             axes.set_yticks([])
         return _png(figure, title or view.label, group(display(view.tokens), size), size)

@@ -283,7 +283,6 @@ def from_hf(keys: Keys) -> BigBirdConfig:
 
 def to_hf(config: BigBirdConfig) -> dict[str, Any]:
     words = {ours: theirs for theirs, ours in reversed(THEIRS.items())}
-    words |= {"gelu_tanh": "gelu_new"}
     made: dict[str, Any] = {
         "model_type": "big_bird",
         "architectures": [HEADS[config.head]],
