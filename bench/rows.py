@@ -89,7 +89,7 @@ def measured(recipe: Recipe, test: str, root: str) -> dict[str, Any]:
             print(f"{recipe['name']} {event.metrics}", file=sys.stderr, flush=True)
 
     began = clock()
-    run = qkv.train(recipe, listen=listen, root=root, new=True)
+    run = qkv.train(recipe, listen=listen, root=root, new=True, device="auto")
     seconds, peak = clock() - began, memory() - base
     best = run.best()
     found = qkv.evaluate(best, test)

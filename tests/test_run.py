@@ -314,3 +314,9 @@ def test_environment_and_skips_are_written_down(tmp_path):
     report = json.loads((run.folder / "data.json").read_text("utf-8"))["report"]
     assert report["lines"] == report["used"] + sum(report["skipped"].values())
     assert report["skipped"] == {"missing column": report["lines"] // 22}  # of train, and of dev
+
+
+def test_a_device_that_is_not_here_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="'tpu' is not here") as e:
+        qkv.train(recipe(), root=tmp_path, device="tpu")
+    assert e.value.code == "QKV-012"

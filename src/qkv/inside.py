@@ -9,11 +9,12 @@ from torch import Tensor
 
 from .decode.rows import prompted
 from .errors import DataError, UsageError
-from .look.record import record, record_pairs
+from .look.record import record, record_exact, record_pairs
 from .model import MULTIPLE, Model
 from .shapes import Batch, pad
 
 if TYPE_CHECKING:
+    from .look.implied import Implied
     from .look.sparsity import Sparsity
     from .look.views import Grid
 
@@ -28,6 +29,8 @@ class Reading:
     tokens: tuple[str, ...]
     maps: dict[str, Tensor]
     pairs: dict[str, Tensor] = field(default_factory=dict)  # (1, 1 or H, T, S) bool: allowed
+    # of layers that approximate the softmax, whose `maps` are implied ones: those of the softmax itself
+    exact: dict[str, Tensor] = field(default_factory=dict)
 
     def grid(self) -> "Grid":
         """Every head of every layer; a decoder's row t is the moment when token t has been read."""
@@ -47,15 +50,30 @@ class Reading:
         from .look.sparsity import Sparsity
 
         names = [n for n, m in self.pairs.items() if m.shape[2] == len(self.tokens)]
-        if not -len(names) <= layer < len(names):
-            raise UsageError(f"layer {layer} of {len(names)}", fix="count from 0, or back from -1")
-        name = names[layer]
+        name = self._name(names, layer, head)
         heads, allowed = self.maps[name][0], self.pairs[name][0]
-        if head is not None and not -len(heads) <= head < len(heads):
-            raise UsageError(f"head {head} of {len(heads)}", fix="count from 0, or back from -1")
         allowed = allowed.expand(len(heads), -1, -1)
         made = (allowed.any(0), heads.mean(0)) if head is None else (allowed[head], heads[head])
         return Sparsity(self.tokens, made[0].int(), made[1], name)
+
+    def implied(self, layer: int = 0, head: int | None = None) -> "Implied":
+        """What a layer of random features sums with beside the softmax it stands for: one head's maps, or their means.
+
+        Raises UsageError for a layer or a head that is not there, or where no layer approximates."""
+        from .look.implied import Implied
+
+        name = self._name(list(self.exact), layer, head)
+        pair = (self.maps[name][0], self.exact[name][0])
+        a, b = (m.mean(0) if head is None else m[head] for m in pair)
+        return Implied(self.tokens, a, b, name)
+
+    def _name(self, names: list[str], layer: int, head: int | None) -> str:
+        if not -len(names) <= layer < len(names):
+            raise UsageError(f"layer {layer} of {len(names)}", fix="count from 0, or back from -1")
+        n = self.maps[names[layer]].shape[1]
+        if head is not None and not -n <= head < n:
+            raise UsageError(f"head {head} of {n}", fix="count from 0, or back from -1")
+        return names[layer]
 
 
 def inside(model: Model, text: str, marked: Sequence[int] | None = None) -> Reading:
@@ -77,19 +95,25 @@ def inside(model: Model, text: str, marked: Sequence[int] | None = None) -> Read
         marks = torch.zeros_like(keep)
         marks[:, [i for i in marked if 0 <= i < len(ids)]] = True
     batch = Batch(padded, keep, marked=marks).to(model.device)
-    with torch.inference_mode(), record(model.net) as maps, record_pairs(model.net) as pairs:
-        model.net.encode(batch)  # type: ignore[operator]
+    net = model.net
+    with (
+        torch.inference_mode(),
+        record(net) as maps,
+        record_pairs(net) as pairs,
+        record_exact(net) as exact,
+    ):
+        net.encode(batch)  # type: ignore[operator]
     if not maps:
         raise UsageError(
             f"this {model.family} has no attention to look at",
             fix="train one with model.attention = true",
         )
     S = len(ids)
-    cut, seen = (
+    cut, seen, wanted = (
         {name: m[:, :, : S if m.shape[2] > 1 else 1, :S] for name, m in found.items()}
-        for found in (maps, pairs)
+        for found in (maps, pairs, exact)
     )
-    return Reading(text, tuple(model.tokenizer.tokens(ids)), cut, seen)
+    return Reading(text, tuple(model.tokenizer.tokens(ids)), cut, seen, wanted)
 
 
 def _ids(model: Model, text: str) -> list[int]:

@@ -61,8 +61,11 @@ def train(
     listen: Listen = lambda event: None,
     root: str | Path = "runs",
     new: bool = False,
+    device: str = "cpu",
 ) -> Run:
     """Train by a recipe; an unfinished run of the same recipe goes on where it stopped (unless `new`).
+
+    device: where to train; "auto": on an accelerator where there is one.
 
     A run folder in place of a recipe goes on too, and `train.steps` may be raised: a finished run then learns more.
     Raises ConfigError, DataError, MissingError; BusyError while another process trains there; DivergedError;
@@ -72,7 +75,7 @@ def train(
     with store.lock(folder), signals() as stop:
         try:
             _keep_recipe(made, folder)
-            _train(made, folder, listen, stop)
+            _train(made, folder, listen, stop, placed(device))
         except BaseException as e:
             state = "preempted" if getattr(e, "exit_code", 1) in (75, 130) else "failed"
             with suppress(Exception):
@@ -166,7 +169,26 @@ def signals() -> Iterator[Callable[[], str | None]]:
             signal.signal(s, handler)
 
 
-def _train(recipe: Recipe, folder: Path, listen: Listen, stop: Callable[[], str | None]) -> None:
+def placed(device: str) -> torch.device:
+    """Raises ConfigError QKV-012 for a device that is not here."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if (
+        device.partition(":")[0] not in ("cpu", "cuda")
+        or device != "cpu"
+        and not torch.cuda.is_available()
+    ):
+        raise ConfigError(f"device = {device!r} is not here", fix='device = "auto" or "cpu"')
+    return torch.device(device)
+
+
+def _train(
+    recipe: Recipe,
+    folder: Path,
+    listen: Listen,
+    stop: Callable[[], str | None],
+    device: torch.device,
+) -> None:
     if not (folder / "config.toml").is_file():
         # the recipe last: with it the folder is a run that goes on, and by then it is whole
         store.write_file(folder / "env.json", _json(environment()))
@@ -181,6 +203,7 @@ def _train(recipe: Recipe, folder: Path, listen: Listen, stop: Callable[[], str 
         template=job.template,
         processor=job.processor,
     )
+    net.to(device)
     listen(Header(_header(folder, job, model)))
     keeper = RunFolder(folder, recipe.train, lambda w, m: model.files(w, card(recipe, model, m)))
     log = Tracker(folder, recipe.track)
@@ -206,6 +229,7 @@ def _train(recipe: Recipe, folder: Path, listen: Listen, stop: Callable[[], str 
         validate=_validation(job, model, folder),
         listen=_status(folder, listen),
         stop=stop,
+        device=device,
     )
     position = trainer.fit()
     log.close()

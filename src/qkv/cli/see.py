@@ -113,6 +113,8 @@ def _look_inside(model: "Model", args: Args, paths: list[Path]) -> None:
     views: list[Any] = [*pools, *([grid] if grid.maps else [])]
     if not prompted(model.net) and seen.sparse():  # a triangle needs no telling
         views += [v for i in (0, -1) for v in seen.sparsity(i).views()]
+    if seen.exact:  # the maps above are those that random features imply
+        views += [v for i in (0, -1) for v in seen.implied(i).views()]
     for path in paths:
         if path.suffix.lower() != ".png":
             store.write_file(path, page(args.text, views).encode())

@@ -1,6 +1,6 @@
 """See what a model looks at, with the fast kernels on: the answer does not change by a bit."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..parts.attention import Attention, Probe
+from ..parts.attention import Attention, Probe, weigh
 
 
 @contextmanager
@@ -68,15 +68,39 @@ def _probe(maps: dict[str, Tensor], name: str, heads: Sequence[int] | None) -> P
     return probe
 
 
+Given = tuple[Any, ...]  # q, k, v, allowed
+
+
 @contextmanager
 def record_pairs(model: Any) -> Iterator[dict[str, Tensor]]:
     """{"encoder.blocks.0.attn": (B, 1 or H, T, S) bool}: which pairs each layer was allowed to look at, in the last pass."""
+    with _given(model, lambda attn, given: attn.sees(given[3])) as found:
+        yield found
+
+
+@contextmanager
+def record_exact(model: Any) -> Iterator[dict[str, Tensor]]:
+    """The maps (B, H, T, S) that the softmax itself has for the q and k of the last pass, of each layer that only
+    approximates it: `record` gives what such a layer sums with, its implied map."""
+
+    def exact(attn: Attention, given: Given) -> Tensor | None:
+        q, k, _, allowed = given
+        return None if attn.favor is None else weigh(q, k, allowed, scale=attn.scale)
+
+    with _given(model, exact) as found:
+        yield found
+
+
+@contextmanager
+def _given(model: Any, make: Callable[[Any, Given], Tensor | None]) -> Iterator[dict[str, Tensor]]:
+    """What `make` makes of each attention's arguments, by name; layers for which it gives None are left out."""
     net: nn.Module = getattr(model, "net", model)
     found: dict[str, Tensor] = {}
 
     def hook(name: str) -> Any:
-        def keep(attn: Any, given: tuple[Any, ...], _: Any) -> None:
-            found[name] = attn.sees(given[3])
+        def keep(attn: Any, given: Given, _: Any) -> None:
+            if (made := make(attn, given)) is not None:
+                found[name] = made
 
         return keep
 

@@ -162,7 +162,7 @@ def _in_windows(whole: Labelled, config: ClassifyConfig) -> Labelled:
     spans = [windowed(int(n), room, min(config.stride or room, room)) for n in whole.first.lengths]
     rows = [whole.first[i][a:b] for i, own in enumerate(spans) for a, b in own]
     owner = np.repeat(np.arange(len(spans)), [len(own) for own in spans])
-    labels = [whole.labels[i] for i in owner]
+    labels = [whole.labels[i] for i in owner.tolist()]
     return Labelled(config, Rows.of(rows), None, labels, whole.specials, (), owner)
 
 
