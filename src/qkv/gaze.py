@@ -8,8 +8,7 @@ import torch
 
 from .errors import UsageError
 from .look.record import record
-from .look.rollout import places, rollout
-from .look.views import Array
+from .look.views import Array, rollout
 from .messages import t
 from .model import Model
 from .models.pictures import PictureEncoder
@@ -56,7 +55,11 @@ class Gaze:
 
     def rollout(self, query: tuple[int, int] | None = None) -> Array:
         """Where what a query holds after the last layer comes from, (rows, columns): Abnar & Zuidema 2020."""
-        return self.of(rollout(self.maps), query)
+        return self.of(self.rolled(), query)
+
+    def rolled(self) -> Array:
+        """Attention followed through all layers, (S, S)."""
+        return rollout({f"encoder.blocks.{n}.attn": m for n, m in enumerate(self.maps)})
 
     def of(self, weights: Array, query: tuple[int, int] | None) -> Array:
         """(S, S) -> the places (rows, columns) that a query's row looks at."""
@@ -73,7 +76,7 @@ class Gaze:
         cells = (self.grid[0] * self.grid[1]) ** 2
         if cells > FIELD:
             return {}
-        every = {t("rollout", "롤아웃"): rollout(self.maps)}
+        every = {t("rollout", "롤아웃"): self.rolled()}
         for n, heads in enumerate(self.maps):
             layer = t(f"layer {n + 1}", f"층 {n + 1}")
             every[layer] = heads.mean(0)
@@ -96,6 +99,12 @@ class Gaze:
         return Overlay(
             enlarged(self.picture), things, f"{self.name}{said}", self.fields(), self.grid
         )
+
+
+def places(row: Array, firsts: int, grid: tuple[int, int]) -> Array:
+    """A row over all tokens -> (rows, columns), those that stand for no place of the picture left out."""
+    made: Array = row[firsts:].reshape(grid)
+    return made
 
 
 def enlarged(picture: "Bytes") -> "Bytes":

@@ -226,7 +226,7 @@ def steadily(net: nn.Module, pixels: Pixels) -> tuple[Tensor, ...]:
     if net.training or pixels.device.type != "cpu" or not rows:
         return _maps(net(pixels))
     if pixels.shape[-2] * pixels.shape[-1] >= LARGE:
-        each = [_maps(net(one)) for one in pixels.split(1)]
+        each = [_maps(net(one)) for one in torch.split(pixels, 1)]
         return tuple(torch.cat(maps) for maps in zip(*each, strict=True))
     filled = torch.cat([pixels, pixels[:1].expand(-rows % 16, -1, -1, -1)])
     return tuple(y[:rows] for y in _maps(net(filled)))

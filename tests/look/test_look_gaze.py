@@ -1,4 +1,4 @@
-"""Attention rollout against its definition, and a model's gaze laid over a picture."""
+"""Where a net of pictures looks: its gaze laid over the picture."""
 
 import base64
 import json
@@ -11,37 +11,16 @@ from PIL import Image
 
 from qkv.data.images.process import Processor
 from qkv.errors import UsageError
-from qkv.gaze import gaze
+from qkv.gaze import gaze, places
 from qkv.look.page import page
 from qkv.look.pictures import overlay_png
 from qkv.look.record import record
-from qkv.look.rollout import places, rollout
+from qkv.look.views import rollout
 from qkv.model import Model
 from qkv.models import build, configure
 from qkv.pictures import of_pixels
 
 HALF = Processor(size=None, mean=(0.5,), std=(0.5,))
-
-
-def maps(S: int = 5, n: int = 3) -> list[np.ndarray]:
-    g = torch.Generator().manual_seed(0)
-    return [
-        torch.randn(2, S, S, generator=g, dtype=torch.float64).softmax(-1).numpy() for _ in range(n)
-    ]
-
-
-def test_rollout_is_the_product_of_half_mixed_layers():
-    given = maps()
-    want = np.eye(5)
-    for m in given:
-        want = (0.5 * m.mean(0) + 0.5 * np.eye(5)) @ want
-    found = rollout(given)
-    np.testing.assert_allclose(found, want, atol=1e-12)
-    np.testing.assert_allclose(found.sum(1), 1, atol=1e-12)
-
-
-def test_rollout_of_one_layer_that_looks_at_itself_stays():
-    np.testing.assert_array_equal(rollout([np.eye(4)[None]]), np.eye(4))
 
 
 def test_places_leave_the_first_tokens_out():
@@ -82,7 +61,7 @@ def test_a_gaze_is_what_was_recorded(kind):
     rows = {"mean": list(range(16)), "distilled": [0, 1]}.get(kind, [0])
     want = layers[0].mean(0)[rows].mean(0)[n:]
     np.testing.assert_allclose(seen.map(0).ravel(), want, atol=1e-12)
-    want = rollout(layers)[rows].mean(0)[n:]
+    want = rollout({f"encoder.blocks.{i}": m for i, m in enumerate(layers)})[rows].mean(0)[n:]
     np.testing.assert_allclose(seen.rollout().ravel(), want, atol=1e-12)
     assert (seen.answer is None) == (kind == "bare")
 
