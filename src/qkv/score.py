@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from .data.batches import fixed_batches
+from .data.images.sources import ImageSource
 from .data.records import RecordSource
 from .data.report import SkipReport
 from .data.sources import PairSource, read_pairs
@@ -49,7 +50,7 @@ def corpus_nll(net: Any, corpus: Corpus, tokenizer: AnyTokenizer) -> tuple[float
 
 def evaluate(
     model: Model,
-    data: str | Path | PairSource | RecordSource,
+    data: str | Path | PairSource | RecordSource | ImageSource,
     metrics: Sequence[str] = ("bleu", "chrf", "ter"),
     *,
     beam: int | None = None,
@@ -62,18 +63,22 @@ def evaluate(
     """Translate a test file and score it: sacreBLEU with signatures, perplexity, quality by source length.
 
     A model that was trained for another objective is measured by that: {"examples", "skipped", "scores"}; the file then has
-    the columns of its training data.  Raises DataError for a file without usable records, MissingError for one that is
+    the columns of its training data, or it is a folder, archive or idx file of pictures.  Raises DataError for a file without usable records, MissingError for one that is
     not there."""
     recipe = recipe_of(model)
     if model.has_pictures:
         from .jobs.images import measure_pictures
 
         return measure_pictures(model, recipe, data)
-    if recipe is not None and recipe.objective_kind != TRANSLATE:
+    if (
+        recipe is not None
+        and recipe.objective_kind != TRANSLATE
+        and not isinstance(data, ImageSource)
+    ):
         from .jobs.texts import measure_file
 
         return measure_file(recipe, model, like(recipe.data.train, data))
-    if isinstance(data, RecordSource):
+    if isinstance(data, (RecordSource, ImageSource)):
         raise UsageError("translations are scored on pairs", fix="give a PairSource or a path")
     if not isinstance(data, PairSource):
         data = PairSource(path=str(data), source=source, target=target)

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import struct
 import tarfile
 import zlib
@@ -16,6 +17,7 @@ from qkv.data.images.idx import read_idx
 from qkv.data.images.sources import ImageSource, read_pictures, single
 from qkv.data.images.tar import MAX_HEADER, MAX_NAME, members, unsafe
 from qkv.data.report import REASONS, SkipReport
+from qkv.data.watch import fingerprint
 from qkv.errors import ConfigError, DataError, MissingError
 
 
@@ -226,6 +228,7 @@ def test_every_file_of_a_folder_is_accounted_for(tmp_path):
     (root / "dog" / "bomb.png").write_bytes(png(60_000, 60_000))
     (root / "dog" / "gone.png").symlink_to(root / "nowhere.png")
     (root / "dog" / "loop").symlink_to(root, target_is_directory=True)
+    os.mkfifo(root / "dog" / "pipe.png")
     found, report = read(root)
     assert len(found) == 2
     assert dict(report.skipped) == {
@@ -235,7 +238,12 @@ def test_every_file_of_a_folder_is_accounted_for(tmp_path):
         "damaged picture": 1,
         "too many pixels": 1,
         "cannot be opened": 1,
+        "link or device": 1,
     }
+    before = fingerprint(str(root))
+    assert before == fingerprint(str(root)) and before["whole"]
+    (root / "cat" / "notes.txt").write_text("a dog")
+    assert fingerprint(str(root))["sha256"] != before["sha256"]
     places = {(file.rpartition("/")[2], why) for file, _, why in report.places()}
     assert ("bomb.png", "too many pixels") in places and ("gone.png", "cannot be opened") in places
 
@@ -260,6 +268,7 @@ def test_nothing_usable_is_told(tmp_path):
         {"path": "a.tar", "images": "b"},
         {"path": "a", "format": "idx"},
         {"path": "a", "max_pixels": 0},
+        {"path": "a", "max_pixels": 1 << 30},
     ],
 )
 def test_a_source_that_cannot_be(values):

@@ -43,13 +43,14 @@ def fingerprint(path: str) -> dict[str, Any]:
 
 
 def _of_folder(root: Path) -> dict[str, Any]:
-    files = sorted(files_below(root))
+    # pipes and broken links are in the skip report, and have no content
+    files = [path for path in sorted(files_below(root)) if path.is_file()]
     stats = [path.stat() for path in files]
     total = sum(s.st_size for s in stats)
     digest = sha256()
     for path, stat in zip(files, stats, strict=True):
         digest.update(f"{path.relative_to(root)}\0{stat.st_size}\0".encode(errors="replace"))
-        if total <= WHOLE:
+        if total <= WHOLE and os.access(path, os.R_OK):
             digest.update(path.read_bytes())
     return {
         "size": total,

@@ -22,6 +22,7 @@ from ...errors import DataError
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MAX_PIXELS = 1 << 26  # of one picture: 8192 × 8192
+MOST_PIXELS = (1 << 30) // 12  # what a person may raise that to: Pillow's own limit
 MAX_BYTES = 1 << 28  # of one picture file
 Bytes = NDArray[np.uint8]  # (H, W, channels)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ...errors import ConfigError
 from ..batches import Index, permutation
-from .decode import Bytes, decode
+from .decode import MOST_PIXELS, Bytes, decode
 from .sources import Blob
 
 ROOM = (
@@ -35,7 +35,7 @@ class Shelf:
         if i < len(self.held):
             return self.held[i]
         raw = self.blobs[i - len(self.held)].read()
-        return self.fit(decode(raw, self.channels))
+        return self.fit(decode(raw, self.channels, MOST_PIXELS))  # judged when it was read
 
     def stack(self, index: Index) -> Bytes:
         """(B, H, W, channels) of pictures of one size."""

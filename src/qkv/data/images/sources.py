@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from ...errors import ConfigError, DataError, MissingError
 from ..lines import open_file
 from ..report import SkipReport
-from .decode import MAX_BYTES, MAX_PIXELS, SUFFIXES, Bytes, Unusable, decode
+from .decode import MAX_BYTES, MAX_PIXELS, MOST_PIXELS, SUFFIXES, Bytes, Unusable, decode
 from .idx import read_idx
 from .tar import members
 
@@ -39,9 +39,10 @@ class ImageSource:
     def __post_init__(self) -> None:
         if not self.path:
             raise ConfigError("no path", fix='path = "pictures/train"', code="QKV-015")
-        if self.max_pixels < 1:
+        if not 1 <= self.max_pixels <= MOST_PIXELS:
             raise ConfigError(
-                f"max_pixels must be at least 1 (got {self.max_pixels})", fix="leave it out"
+                f"max_pixels must be 1 … {MOST_PIXELS:,} (got {self.max_pixels})",
+                fix="leave it out",
             )
         for name, kinds in (("labels", ("idx",)), ("images", ("coco",))):
             if getattr(self, name) and self.kind not in kinds:
@@ -98,7 +99,8 @@ class Blob(NamedTuple):
         if self.raw is not None:
             return self.raw
         with open_file(self.path) as file:
-            file.seek(self.offset)
+            if self.offset:
+                file.seek(self.offset)
             return file.read(MAX_BYTES + 1 if self.size < 0 else self.size)
 
 
@@ -175,7 +177,10 @@ def entries(source: ImageSource) -> Iterator[Entry]:
             place=source.path,
         )
     for number, path in enumerate(sorted(files_below(root)), 1):
-        yield Entry(path.relative_to(root).as_posix(), number, Blob(str(path)))
+        # a pipe would be waited for; a broken link is told when it is opened
+        odd = path.exists() and not path.is_file()
+        reason = "link or device" if odd else ""
+        yield Entry(path.relative_to(root).as_posix(), number, Blob(str(path)), None, reason)
 
 
 def files_below(root: Path) -> Iterator[Path]:
