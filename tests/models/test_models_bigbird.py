@@ -209,10 +209,10 @@ def test_eval_counts_block_zero_again():
 def test_training_draws_the_same_blocks(S, more):
     """In training mode, without dropout: the same states, whatever plan the length asks for."""
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    sizes = {"max_position_embeddings": 64, "num_hidden_layers": 3} if S < 64 else {}
+    sizes = {"max_position_embeddings": 64, "num_hidden_layers": 3} if S < 64 else {"num_hidden_layers": 1}  # fmt: skip
     model = parity.reference(theirs.BigBirdModel, small(**sizes | still | more)).train()
     _, config, net = parity.converted(model)
-    b = batch_for(config, (S, S // 2), 6)
+    b = batch_for(config, (S, S // 2) if S < 64 else (S - 7,), 6)
     with torch.no_grad():
         ours = net.train().encode(b).states
         want = model.train()(**inputs(b)).last_hidden_state

@@ -174,15 +174,16 @@ def dropped(
     y, x = torch.arange(c, device=q.device)[:, None], torch.arange(c + 2 * radius, device=q.device)
     band = (x >= y) & (x <= y + 2 * radius)
     may = (band & windows(real, 1)[:, :, None])[:, None]  # (B, 1, n, c, c + 2 radius)
-    s, seen = q @ windows(k, 2) * scale, may
+    s = q @ windows(k, 2) * scale
     if marked is None:
-        return _summed(dropout(_softmax(s, seen)), windows(v, 2), T)
-    few_k, few_v = (marked.few(x)[:, :, None] for x in (k, v))  # (B, H, 1, G, D)
+        return _summed(dropout(_softmax(s, may)), windows(v, 2), T)
+    few_k, few_v = (marked.few(h)[:, :, None] for h in (k, v))  # (B, H, 1, G, D)
     s = torch.cat([s, q @ few_k.transpose(-1, -2) * scale], -1)
     some = marked.real[:, None, None, None].expand(-1, 1, n, c, -1)
-    weights = dropout(_softmax(s, torch.cat([seen, some], -1)))
-    near, far = weights.split([c + 2 * radius, few_k.shape[3]], -1)
-    return _summed(near, windows(v, 2), T) + (far @ few_v).flatten(2, 3)[:, :, :T]
+    weights = dropout(_softmax(s, torch.cat([may, some], -1)))
+    near, far = weights.tensor_split([c + 2 * radius], -1)
+    made: Heads = _summed(near, windows(v, 2), T) + (far @ few_v).flatten(2, 3)[:, :, :T]
+    return made
 
 
 def _softmax(s: Tensor, may: Tensor) -> Tensor:
