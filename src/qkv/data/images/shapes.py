@@ -1,4 +1,4 @@
-"""Circles, squares and triangles on noisy ground, with their boxes: what a detector can learn in minutes, made here.
+"""Coloured circles, squares and triangles on noisy grey ground, with their boxes: what a detector can learn in minutes.
 
     builtin:shapes/train?n=4000&size=96&most=4&seed=0
 
@@ -84,13 +84,12 @@ def picture(
 ) -> tuple[Bytes, NDArray[np.float32], NDArray[np.int64]]:
     """Picture i of a split."""
     draw = Draw(PURPOSE, SPLITS.index(split), asked.seed, asked.size, asked.most, i)
-    ground, canvas = _ground(draw, asked.size)
+    canvas = _ground(draw, asked.size)
     boxes: list[Box] = []
     kinds: list[int] = []
     for _ in range(1 + draw.one(asked.most)):
         kind, box = draw.one(len(KINDS)), _place(draw, asked.size, boxes)
-        colours = draw.uniform(12).reshape(4, 3)
-        colour = colours[np.abs(colours - ground).sum(1).argmax()]
+        colour = _colour(draw)
         if box is None:  # no room is left
             continue
         inside = _inside(kind, box, asked.size, bool(draw.uniform(1)[0] < 0.5))
@@ -103,15 +102,23 @@ def picture(
     return pixels, np.array(boxes, np.float32).reshape(-1, 4), np.array(kinds, np.int64)
 
 
-def _ground(draw: Draw, size: int) -> tuple[Floats, Floats]:
-    """A colour, and a surface around it that rises and falls from one corner of 4 × 4 fields to the next."""
-    colour = draw.uniform(3)
-    corners = colour + 0.5 * (draw.uniform(75).reshape(5, 5, 3) - 0.5)
+def _ground(draw: Draw, size: int) -> Floats:
+    """(size, size, 3): a surface of nearly grey tones that rises and falls from one of 4 × 4 fields to the next."""
+    tone, tint = 0.2 + 0.5 * draw.uniform(25).reshape(5, 5, 1), 0.1 * (draw.uniform(3) - 0.5)
+    corners = tone + tint
     at = np.linspace(0, 4, size, endpoint=False)
     low = at.astype(np.int64)
     part = (at - low)[:, None]
     rows = corners[low] * (1 - part[..., None]) + corners[low + 1] * part[..., None]
-    return colour, rows[:, low] * (1 - part) + rows[:, low + 1] * part
+    made: Floats = rows[:, low] * (1 - part) + rows[:, low + 1] * part
+    return made
+
+
+def _colour(draw: Draw) -> Floats:
+    """A colour of any hue, far from grey."""
+    u = draw.uniform(3)
+    strong, weak = 0.7 + 0.3 * u[0], 0.3 * u[1]
+    return np.array([strong, weak, weak + (strong - weak) * u[2]])[draw.order(3)]
 
 
 def _place(draw: Draw, size: int, taken: list[Box]) -> Box | None:
