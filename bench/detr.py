@@ -1,12 +1,12 @@
 """DETR learns: synthetic shapes from nothing, then real blood cells from nothing and with the backbone that shapes taught.
 
-    python bench/detr.py [--stages shapes,cells,cells-from-shapes] [--out detr] [--threads 2] [key=value …]
+    python bench/detr.py [--stages shapes,cells,cells-from-shapes] [--out detr.json] [--threads 2] [key=value …]
 
 shapes              recipes/shapes-detr.toml: average precision on the test split, 500 pictures (to reach: mAP 0.80)
 cells               the same net on detection-bccd (205 pictures, 640 × 480 made 120 × 160), 60 queries
 cells-from-shapes   the same, its backbone, encoder and decoder from the best of `shapes`
 
-A table, curves of mAP@0.5 over steps (detr.png), every number (detr.json).  Settings go to all stages; those of one stage as
+A table, curves of mAP@0.5 over steps (.png), every number (.json), the runs in the folder of that name.  Settings go to all stages; those of one stage as
 stage:key=value (cells:train.steps=2000).  The 36 test pictures of cells leave ± 5 points to chance (their data's own note)."""
 
 import argparse
@@ -102,7 +102,9 @@ def stage(name: str, args: argparse.Namespace, start: str) -> dict[str, Any]:
     common = [s for s in args.settings if ":" not in s.partition("=")[0]]
     tiny = [s for s in TINY if not (start and s.startswith("model."))] if args.tiny else []
     began = time.perf_counter()
-    run = qkv.train(recipe, [*tiny, *common, *own], listen=heard, root=Path(args.out) / "runs")
+    run = qkv.train(
+        recipe, [*tiny, *common, *own], listen=heard, root=Path(args.out).with_suffix("") / "runs"
+    )
     minutes = (time.perf_counter() - began) / 60
     kind = "auto" if test.startswith("builtin:") else "tar"
     model = run.best()
@@ -125,7 +127,7 @@ def main() -> None:
     parser.add_argument(
         "--start", default="", help="a run of shapes, where that stage is not made anew"
     )
-    parser.add_argument("--out", default="detr")
+    parser.add_argument("--out", default="detr.json", help="every number; curves beside it as .png")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tiny", action="store_true", help="a smoke test of this script")
     parser.add_argument("settings", nargs="*")
@@ -138,7 +140,7 @@ def main() -> None:
             continue
         start = args.start or found.get("shapes", {}).get("run", "")
         found[name] = stage(name, args, start if name == "cells-from-shapes" else "")
-        store.write_file(out / "detr.json", json.dumps(found, indent=1).encode())
+        store.write_file(out, json.dumps(found, indent=1).encode())
     print(
         "\n| | parameters | minutes | mAP | mAP@0.5 | mAP@0.75 |\n| --- | --- | --- | --- | --- | --- |"
     )
@@ -149,7 +151,7 @@ def main() -> None:
         )
     print(f"load average {os.getloadavg()[0]:.1f}")
     curves = {name: f["curve"] for name, f in found.items()}
-    store.write_file(out / "detr.png", curve_png(curves, title="DETR", y="mAP@0.5 on dev"))
+    store.write_file(out.with_suffix(".png"), curve_png(curves, title="DETR", y="mAP@0.5 on dev"))
 
 
 if __name__ == "__main__":

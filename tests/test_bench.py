@@ -71,3 +71,9 @@ def test_fashion_compares_vit_and_hybrid(tmp_path):
     found = run("fashion.py", tmp_path / "f.json", "--threads=1")
     assert [r["model"] for r in found["runs"]] == ["vit", "hybrid"]
     assert all(0 <= r["test"] <= 100 and r["parameters"] > 0 for r in found["runs"])
+
+
+def test_detr_trains_on_shapes_and_is_measured(tmp_path):
+    found = run("detr.py", tmp_path / "d.json", "--threads=1", "--stages=shapes")["shapes"]
+    assert {"map", "map50", "loss"} <= set(found["scores"]) and len(found["curve"]) == 2
+    assert (tmp_path / "d.png").stat().st_size > 1000
