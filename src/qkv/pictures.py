@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .data.images.decode import Bytes, Unusable, converted, from_numbers, upright
+from .data.images.decode import Bytes, Unusable, from_image, from_numbers
 from .data.images.sources import single
 from .errors import DataError, MissingError, UsageError
 from .model import Model
@@ -55,7 +55,7 @@ def read(given: Any, channels: int, i: int = 0) -> tuple[str, Bytes]:
         return os.fspath(given), single(given, channels)
     if hasattr(given, "convert"):
         try:
-            return f"picture {i}", converted(upright(given), channels)
+            return f"picture {i}", from_image(given, channels)
         except Unusable as e:
             raise e.error(f"picture {i}") from None
     if hasattr(given, "shape"):

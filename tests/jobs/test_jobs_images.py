@@ -1,5 +1,6 @@
 """Recipes of pictures: from files to a model that names them, and all that can go wrong on the way."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -81,6 +82,7 @@ def test_answers_do_not_depend_on_how_a_picture_is_given(run, pets):
         torch.from_numpy(x.copy()),
         np.moveaxis(x, -1, 0),
         x / 255.0,
+        torch.from_numpy(x.copy()).double() / 255,
     ]
     found = model.classify(given)
     assert len({c.score for c in found}) == 1 and {c.label for c in found} == {"cat"}
@@ -121,6 +123,7 @@ def test_what_is_no_picture_is_a_named_error(run, tmp_path):
         ([3], DataError, "QKV-038"),
         (np.zeros((5, 3, 2), np.uint8), DataError, "QKV-038"),
         (Image.new("F", (3, 3)), DataError, "QKV-038"),
+        (Image.open(io.BytesIO(encoded(pixels(64, 64), "JPEG")[:-400])), DataError, "QKV-038"),
     ):
         with pytest.raises(kind) as e:
             model.classify(given)

@@ -11,6 +11,7 @@ Only the formats listed are opened.  Size is judged from the header, before anyt
 
 import io
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -57,26 +58,41 @@ def decode(raw: bytes, channels: int = 3, most: int = MAX_PIXELS) -> Bytes:
         raise Unusable("empty file")
     if len(raw) > MAX_BYTES:
         raise Unusable("too many bytes", f"{len(raw):,} bytes")
+    from PIL import Image
+
+    def opened() -> Bytes:
+        with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+            return whole(image, channels, most)
+
+    return guarded(opened, f"begins with {raw[:8]!r}: no format that is read")
+
+
+def from_image(image: Any, channels: int, most: int = MAX_PIXELS) -> Bytes:
+    """(H, W, channels) of a PIL image that somebody opened, and Pillow may not have read yet.  Raises Unusable."""
+    return guarded(lambda: whole(image, channels, most))
+
+
+def whole(image: Any, channels: int, most: int) -> Bytes:
+    check_size(image.size, most)
+    image.load()
+    return converted(upright(image), channels)
+
+
+def guarded(make: Callable[[], Bytes], unknown: str = "no format that is read") -> Bytes:
+    """make(), its complaints as Unusable; `unknown` says that no format was recognised."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", category=UserWarning)  # odd metadata
-            with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
-                check_size(image.size, most)
-                image.load()
-                return converted(upright(image), channels)
-    except Unusable:
+            return make()
+    except (Unusable, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise Unusable(
-            "not a picture", f"begins with {raw[:8]!r}: no format that is read"
-        ) from None
+        raise Unusable("not a picture", unknown) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
         raise Unusable("too many pixels", str(e).partition(",")[0]) from None
-    except MemoryError:
-        raise
     except Exception as e:  # a damaged file makes the decoders raise anything
         raise Unusable("damaged picture", f"cannot be decoded: {str(e)[:120]}") from None
 
@@ -126,7 +142,10 @@ def from_numbers(x: Any, channels: int, place: object) -> Bytes:
     """(H, W, channels) of an array or tensor: (H, W), (H, W, c) or (c, H, W) with c = 1, 3, 4; uint8, or floats in 0 … 1.
 
     Alpha is laid on white; three channels become grey by ITU-R 601-2 luma, as Pillow's "L" does.  Raises DataError."""
-    a = np.asarray(x.detach().cpu().numpy() if hasattr(x, "detach") else x)
+    if hasattr(x, "detach"):  # a tensor; numpy has no bfloat16
+        x = x.detach().cpu()
+        x = (x.float() if x.is_floating_point() else x).numpy()
+    a = np.asarray(x)
     if a.ndim == 3 and a.shape[-1] not in (1, 3, 4) and a.shape[0] in (1, 3, 4):
         a = np.moveaxis(a, 0, -1)
     if a.ndim not in (2, 3) or (a.ndim == 3 and a.shape[-1] not in (1, 3, 4)) or not a.size:
