@@ -5,7 +5,7 @@
 One sequence, H 8, D 64, q, k and v given (no projections on any side).  window: radius 256 and one global token;
 blocks: BigBird's, 64 tokens each, 3 near, first and last, 3 random.  Peers: transformers' LongformerSelfAttention with
 attention_window 512 and one global token, its BigBirdBlockSparseAttention in training mode with block 64, and
-performer-pytorch where it is installed.  Every mode is a process of its own; rounds go A B C, B C A, ….
+performer-pytorch, 266 features on both sides, where it is installed (pip install performer-pytorch).  Every mode is a process of its own; rounds go A B C, B C A, ….
 `--clock cpu` compares processor time instead of wall time: for a machine that other work shares."""
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 import side
 
 HEADS, WIDTH = 8, 64
-OURS = ("window", "blocks")
+OURS = ("window", "blocks", "performer", "performer-causal")
 LEAST, MOST = 4096, 32768  # between which the growth of memory is fitted
 Attend = Callable[..., object]  # q, k, v (1, H, n, D) -> y, of any shape
 
@@ -39,6 +39,7 @@ def pattern(text: str) -> Callable[[int], Attend]:
         from qkv.parts.patterns import Allowed, parse
 
         allowed = Allowed.of(parse(text), torch.ones(1, n, dtype=torch.bool))
+        allowed.plan(torch.float32, split=False)  # of the batch, shared by all layers
         return lambda q, k, v: attend(q, k, v, allowed, scale=WIDTH**-0.5)
 
     return made
@@ -90,11 +91,10 @@ def bigbird(n: int) -> Attend:
     layer = theirs.BigBirdBlockSparseAttention(config, seed=0).train()
     numpy.random.seed(0)
 
+    made = theirs.BigBirdModel.create_masks_for_block_sparse_attn(torch.ones(1, n), 64)
+
     def attended(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        keep = torch.ones(1, n, dtype=q.dtype)
-        blocked, band, rows, columns = theirs.BigBirdModel.create_masks_for_block_sparse_attn(
-            keep, 64
-        )
+        blocked, band, rows, columns = (mask.to(q.dtype) for mask in made)
         return layer.bigbird_block_sparse_attention(
             q, k, v, band, rows, columns, blocked, blocked, HEADS, 3, WIDTH, 64, 64, 1, n, n,
             seed=0, plan_from_length=None, plan_num_rand_blocks=None,
@@ -103,10 +103,28 @@ def bigbird(n: int) -> Attend:
     return attended
 
 
-def performer(n: int) -> Attend:
-    from performer_pytorch import FastAttention
+def features(causal: bool) -> Callable[[int], Attend]:
+    def made(n: int) -> Attend:
+        import torch
 
-    return FastAttention(dim_heads=WIDTH, causal=False)
+        from qkv.parts.favor import Favor, Features
+        from qkv.parts.patterns import Allowed, Causal, Full
+
+        favor = Favor(Features(count=266), WIDTH)
+        keep = torch.ones(1, n, dtype=torch.bool)
+        allowed = Allowed.of(Causal() if causal else Full(), keep)
+        return lambda q, k, v: favor(q, k, v, allowed, scale=WIDTH**-0.5)
+
+    return made
+
+
+def performer_pytorch(causal: bool) -> Callable[[int], Attend]:
+    def made(n: int) -> Attend:
+        from performer_pytorch import FastAttention
+
+        return FastAttention(dim_heads=WIDTH, nb_features=266, causal=causal)
+
+    return made
 
 
 MODES: dict[str, Callable[[int], Attend]] = {
@@ -115,13 +133,19 @@ MODES: dict[str, Callable[[int], Attend]] = {
     "blocks": pattern("blocks(64)"),
     "longformer": longformer,
     "bigbird": bigbird,
-    "performer-pytorch": performer,
+    "performer": features(False),
+    "performer-pytorch": performer_pytorch(False),
+    "performer-causal": features(True),
+    "performer-pytorch-causal": performer_pytorch(True),
 }
-NEEDS = {"longformer": "transformers", "bigbird": "transformers", "performer-pytorch": "performer_pytorch"}  # fmt: skip
+NEEDS = {"longformer": "transformers", "bigbird": "transformers", "performer-pytorch": "performer_pytorch", "performer-pytorch-causal": "performer_pytorch"}  # fmt: skip
 
 
 def fits(mode: str, n: int, most_gb: float) -> bool:
-    """Longformer's layer wants whole windows; BigBird's writes out (H, n, n) weights and needs more than 11 blocks."""
+    """Longformer's layer wants whole windows; BigBird's writes out (H, n, n) weights and needs more than 11 blocks; the
+    causal peer without CUDA holds 3 MB a token."""
+    if mode == "performer-pytorch-causal":
+        return 3 * n < most_gb * 1024
     if mode == "bigbird":
         return n > 11 * 64 and 1.5 * HEADS * n * n * 4 < most_gb * 2**30
     return mode != "longformer" or n % 512 == 0

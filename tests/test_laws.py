@@ -30,6 +30,11 @@ MODELS = {
         "window": 3,
         "activation": "gelu",
     },
+    "transformer-pattern": {
+        "family": "transformer",
+        "size": "tiny",
+        "pattern": "window(3) | dilated(2, 3) | global(1)",
+    },
     "transformer-learned-untied": {
         "family": "transformer",
         "size": "tiny",
@@ -75,6 +80,8 @@ MODELS = {
     "bigbird-full": {"family": "bigbird", "size": "tiny", "sparse": "none"},
     "gpt2": {"family": "gpt2", "size": "nano"},
     "llama": {"family": "llama", "size": "nano"},
+    "llama-blocks": {"family": "llama", "size": "nano", "pattern": "blocks(8, random=1)"},
+    "bert-pattern": {"family": "bert", "size": "tiny", "pattern": "window(4) | global(1)"},
     "t5": {"family": "t5", "size": "tiny"},
     "t5-v1.1": {"family": "t5", "size": "v1.1-tiny"},
     "t5-encoder": {"family": "t5", "size": "tiny", "head": "encoder"},

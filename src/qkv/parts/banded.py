@@ -1,10 +1,12 @@
 """The kernel of sparse attention: one lane of one head, block after block, forward and backward.
 
 Products over overlapping windows of one padded copy of the keys (a view with strides, never gathered); a chunk's scores
-stay in the cache and are made again on the way back, so that memory is linear in the length."""
+stay in the cache and are made again on the way back, so that memory is linear in the length.  All views are made once for
+all heads: there are as many of them as products, and each costs microseconds."""
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,21 +14,52 @@ from torch import Tensor
 from .plan import Chunk, Lane, Shape
 
 Three = tuple[Tensor, Tensor, Tensor]
+Drop = Callable[[Tensor, int], Tensor]  # fills a tensor with the mask of the piece of that number
+
+
+@dataclass(frozen=True)
+class Room:
+    """Numbers of a chunk's pairs (blocks, b, w + random + shared), and views of the three parts of it."""
+
+    whole: Tensor
+    band: Tensor  # (blocks, b, w)
+    drawn: Tensor | None  # (blocks, b, random)
+    shared: Tensor | None  # (blocks · b, shared)
+
+    @classmethod
+    def of(cls, whole: Tensor, w: int, drawn: int) -> "Room":
+        rest = whole.flatten(0, 1)[:, w + drawn :]
+        return cls(
+            whole,
+            whole[:, :, :w],
+            whole[:, :, w : w + drawn] if drawn else None,
+            rest if rest.shape[1] else None,
+        )
 
 
 class Scratch:
-    """Room that every chunk of a text uses again: fresh memory costs as much as a product."""
+    """Memory that every chunk of a text uses again: fresh memory costs as much as a product."""
 
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
+    def __init__(self, shape: Shape, drawn: int, shared: int, dtype: torch.dtype) -> None:
+        self.shape, self.drawn, self.dtype = shape, drawn, dtype
+        self.width = shape.w + drawn + shared
         self.held: dict[str, Tensor] = {}
+        self.views: dict[tuple[str, int], Room] = {}
 
-    def room(self, name: str, *size: int) -> Tensor:
+    def flat(self, name: str, *size: int) -> Tensor:
         """Of this size, its content left from the last use."""
         n = math.prod(size)
         if name not in self.held or len(self.held[name]) < n:
             self.held[name] = torch.empty(n, dtype=self.dtype)
+            self.views = {at: room for at, room in self.views.items() if at[0] != name}
         return self.held[name][:n].view(size)
+
+    def room(self, name: str, blocks: int) -> Room:
+        at = name, blocks
+        if at not in self.views:
+            whole = self.flat(name, blocks, self.shape.b, self.width)
+            self.views[at] = Room.of(whole, self.shape.w, self.drawn)
+        return self.views[at]
 
 
 class Queries:
@@ -34,32 +67,48 @@ class Queries:
 
     def __init__(self, lane: Lane, shape: Shape, width: int, dtype: torch.dtype) -> None:
         self.x = torch.zeros(-(-lane.count // shape.b), shape.b, width, dtype=dtype)
+        self.own = self.x.view(-1, width)[: lane.count]
+        self.chunks = [self.x[c.begin : c.end] for c in lane.chunks]
+        self.flat = [x.flatten(0, 1) for x in self.chunks]
         self.lane = lane
 
-    def fill(self, x: Tensor, factor: float = 1.0) -> Tensor:
-        """factor · x, from (T, D)."""
-        own = self.x.view(-1, x.shape[1])[: self.lane.count]
-        torch.mul(x[self.lane.places], factor, out=own)
-        return self.x
+    def fill(self, x: Tensor, factor: float = 1.0) -> None:
+        """With factor · x, from (T, D)."""
+        torch.mul(x[self.lane.places], factor, out=self.own)
 
     def give(self, to: Tensor) -> None:
         """To where they belong in (T, D)."""
-        to[self.lane.places] = self.x.view(-1, to.shape[1])[: self.lane.count]
+        to[self.lane.places] = self.own
 
 
 class Keys:
     """What one head's queries look at: keys or values, or the gradient of either.
 
-    x (left + blocks · b + right, D) with zeros around, and those that all may see, shared (G, D)."""
+    x (left + blocks · b + right, D) with zeros around; those that all may see, shared (G, D); the drawn ones of a chunk are
+    gathered into room of that name."""
 
     def __init__(self, lane: Lane, shape: Shape, width: int, name: str, scratch: Scratch) -> None:
-        self.n = -(-lane.count // shape.b)
-        long = shape.left + self.n * shape.b + shape.right
-        self.x = torch.zeros(long, width, dtype=scratch.dtype)
-        self.lane, self.shape, self.name, self.scratch = lane, shape, name, scratch
-        self.blocks = self.x[shape.left : long - shape.right].view(self.n, shape.b, width)
-        self.own = self.x[shape.left : shape.left + lane.count]
-        self.shared = self.x[:0]
+        n, b = -(-lane.count // shape.b), shape.b
+        self.x = torch.zeros(shape.left + n * b + shape.right, width, dtype=scratch.dtype)
+        inner = self.x[shape.left : shape.left + n * b]
+        self.own, self.blocks = inner[: lane.count], inner.view(n, b, width)
+        self.rows = inner.view(n, b * width)
+        self.lane, self.shape, self.scratch, self.shared = lane, shape, scratch, self.x[:0]
+        self.windows = [self.window(c, 0, shape.w) for c in lane.chunks]
+        self.turned = [x.transpose(1, 2) for x in self.windows]
+        self.chosen = [
+            None if lane.drawn is None else lane.drawn[c.begin : c.end].flatten()
+            for c in lane.chunks
+        ]
+        self.drawn = [
+            None if x is None else scratch.flat(name, c.size, len(x) // c.size * b, width)
+            for c, x in zip(lane.chunks, self.chosen, strict=True)
+        ]
+
+    def window(self, c: Chunk, first: int, width: int) -> Tensor:
+        """Of every query block of the chunk, keys first … first + width - 1 of those it may see: (blocks, width, D)."""
+        D, b = self.x.shape[1], self.shape.b
+        return self.x.as_strided((c.size, width, D), (b * D, D, 1), (c.begin * b + first) * D)
 
     def fill(self, x: Tensor, shared: Tensor) -> None:
         """From (T, D), and those that are shared, (G, D)."""
@@ -75,89 +124,72 @@ class Keys:
         """To where they belong in (T, D), all but the shared ones."""
         to[self.lane.places] = self.own
 
-    def windows(self, c: Chunk) -> Tensor:
-        """(blocks, w, D), overlapping."""
-        D, b = self.x.shape[1], self.shape.b
-        return self.x.as_strided((c.size, self.shape.w, D), (b * D, D, 1), self.at(c.begin * b))
-
-    def at(self, token: int) -> int:
-        return token * self.x.shape[1]
-
-    def gather(self, c: Chunk) -> None:
-        """Make `drawn` those of this chunk."""
-        if self.lane.drawn is not None:
-            chosen = self.lane.drawn[c.begin : c.end].flatten()
-            flat = self.blocks.view(self.n, -1)
-            torch.index_select(flat, 0, chosen, out=self.room(c).view(len(chosen), -1))
-
-    def room(self, c: Chunk) -> Tensor:
-        """(blocks, random · b, D)."""
-        tokens = 0 if self.lane.drawn is None else self.lane.drawn.shape[1] * self.shape.b
-        return self.scratch.room(self.name, c.size, tokens, self.x.shape[1])
-
-    def drawn(self, c: Chunk) -> Tensor | None:
-        return None if self.lane.drawn is None else self.room(c)
-
-    def spread(self, c: Chunk, band: Tensor) -> None:
-        """Add the gradients of `windows` and `drawn` to where they came from."""
-        b, D = self.shape.b, self.x.shape[1]
-        for s in range(0, self.shape.w, b):
-            part = band[:, s : s + b]
-            strides, begin = (b * D, D, 1), self.at(c.begin * b + s)
-            self.x.as_strided((c.size, part.shape[1], D), strides, begin).add_(part)
-        if self.lane.drawn is not None:
-            chosen = self.lane.drawn[c.begin : c.end].flatten()
-            self.blocks.index_add_(0, chosen, self.room(c).view(-1, b, D))
+    def gather(self, i: int) -> None:
+        """Make `drawn` hold those of chunk i."""
+        chosen, drawn = self.chosen[i], self.drawn[i]
+        if chosen is not None and drawn is not None:
+            torch.index_select(self.rows, 0, chosen, out=drawn.view(len(chosen), -1))
 
 
-def into(q: Tensor, k: Keys, c: Chunk, out: Tensor) -> Tensor:
-    """q keysᵀ: (blocks, b, D) -> out (blocks, b, w + random + shared)."""
-    w, drawn = k.shape.w, k.drawn(c)
-    torch.bmm(q, k.windows(c).transpose(1, 2), out=out[:, :, :w])
-    if drawn is not None:
-        torch.bmm(q, drawn.transpose(1, 2), out=out[:, :, w : w + drawn.shape[1]])
-    if len(k.shared):
-        flat = out.view(-1, out.shape[2])[:, -len(k.shared) :]
-        torch.mm(q.flatten(0, 1), k.shared.T, out=flat)
-    return out
+class Slopes(Keys):
+    """The gradients of keys or values: what comes from windows and draws is added up where it belongs."""
+
+    def __init__(self, lane: Lane, shape: Shape, width: int, name: str, scratch: Scratch) -> None:
+        super().__init__(lane, shape, width, name, scratch)
+        self.bands = [scratch.flat("band", c.size, shape.w, width) for c in lane.chunks]
+        cuts = [(s, min(shape.b, shape.w - s)) for s in range(0, shape.w, shape.b)]
+        self.moves = [
+            [(self.window(c, s, n), band[:, s : s + n]) for s, n in cuts]
+            for c, band in zip(lane.chunks, self.bands, strict=True)
+        ]
+
+    def add(self, i: int, p: Room, g: Tensor, flat: Tensor) -> None:
+        """Add pᵀ g: p of chunk i, g (blocks, b, D) and the same flat."""
+        torch.bmm(p.band.transpose(1, 2), g, out=self.bands[i])
+        for to, part in self.moves[i]:
+            to.add_(part)
+        chosen, drawn = self.chosen[i], self.drawn[i]
+        if p.drawn is not None and chosen is not None and drawn is not None:
+            torch.bmm(p.drawn.transpose(1, 2), g, out=drawn)
+            self.blocks.index_add_(0, chosen, drawn.view(-1, *self.blocks.shape[1:]))
+        if p.shared is not None:
+            self.shared.addmm_(p.shared.T, flat)
 
 
-def outof(p: Tensor, v: Keys, c: Chunk, out: Tensor) -> None:
-    """p values: (blocks, b, w + random + shared) -> out (blocks, b, D)."""
-    w, drawn = v.shape.w, v.drawn(c)
-    torch.bmm(p[:, :, :w], v.windows(c), out=out)
-    if drawn is not None:
-        out.baddbmm_(p[:, :, w : w + drawn.shape[1]], drawn)
-    if len(v.shared):
-        out.view(-1, out.shape[2]).addmm_(p.view(-1, p.shape[2])[:, -len(v.shared) :], v.shared)
+def into(q: Tensor, flat: Tensor, k: Keys, i: int, out: Room) -> None:
+    """q keysᵀ of chunk i: q (blocks, b, D) and the same flat."""
+    torch.bmm(q, k.turned[i], out=out.band)
+    drawn = k.drawn[i]
+    if out.drawn is not None and drawn is not None:
+        torch.bmm(q, drawn.transpose(1, 2), out=out.drawn)
+    if out.shared is not None:
+        torch.mm(flat, k.shared.T, out=out.shared)
 
 
-def back(p: Tensor, g: Tensor, to: Keys, c: Chunk) -> None:
-    """Add pᵀ g to the gradients of keys or values: p (blocks, b, …), g (blocks, b, D)."""
-    w, drawn = to.shape.w, to.drawn(c)
-    band = to.scratch.room("band", c.size, w, g.shape[2])
-    torch.bmm(p[:, :, :w].transpose(1, 2), g, out=band)
-    if drawn is not None:
-        torch.bmm(p[:, :, w : w + drawn.shape[1]].transpose(1, 2), g, out=drawn)
-    to.spread(c, band)
-    if len(to.shared):
-        flat = p.view(-1, p.shape[2])[:, -len(to.shared) :]
-        to.shared.addmm_(flat.T, g.flatten(0, 1))
+def outof(p: Room, v: Keys, i: int, out: Tensor, flat: Tensor) -> None:
+    """p values of chunk i, into out (blocks, b, D), and the same flat."""
+    torch.bmm(p.band, v.windows[i], out=out)
+    drawn = v.drawn[i]
+    if p.drawn is not None and drawn is not None:
+        out.baddbmm_(p.drawn, drawn)
+    if p.shared is not None:
+        flat.addmm_(p.shared, v.shared)
 
 
-def scores(q: Tensor, k: Keys, c: Chunk, width: int) -> Tensor:
-    """q kᵀ of a chunk, (blocks, b, width), -inf where nothing may be seen."""
-    w, s = k.shape.w, k.scratch.room("scores", c.size, k.shape.b, width)
-    k.gather(c)
-    into(q, k, c, s)
+def scores(q: Queries, k: Keys, i: int) -> Room:
+    """q kᵀ of chunk i, -inf where nothing may be seen."""
+    c = k.lane.chunks[i]
+    s = k.scratch.room("scores", c.size)
+    k.gather(i)
+    into(q.chunks[i], q.flat[i], k, i, s)
     for at, edge in k.shape.edges:
-        s[:, :, at : at + edge.shape[1]].add_(edge)
+        s.whole[:, :, at : at + edge.shape[1]].add_(edge)
     if c.band is not None:
-        s[:, :, :w].add_(c.band)
-    if c.random is not None:
-        s[:, :, w : w + c.random.shape[2]].add_(c.random)
-    if c.shared is not None:
-        s[:, :, -c.shared.shape[-1] :].add_(c.shared)
+        s.band.add_(c.band)
+    if c.random is not None and s.drawn is not None:
+        s.drawn.add_(c.random)
+    if c.shared is not None and s.shared is not None:
+        s.whole[:, :, -c.shared.shape[-1] :].add_(c.shared)
     return s
 
 
@@ -172,46 +204,48 @@ def normal(s: Tensor) -> tuple[Tensor, Tensor]:
     return total, total.log2().add_(top)
 
 
-Drop = Callable[[Tensor, int], Tensor]  # fills a tensor with the mask of the piece of that number
-
-
-def forward(
-    q: Tensor, k: Keys, v: Keys, to: tuple[Tensor, Tensor], width: int, drop: Drop | None
-) -> None:
-    """q (blocks, b, D), scaled to bits -> the answer (blocks, b, D) and the logarithms (blocks, b, 1)."""
-    for c in k.lane.chunks:
-        here = slice(c.begin, c.end)
-        s = scores(q[here], k, c, width)
-        total, to[1][here] = normal(s)
+def forward(q: Queries, k: Keys, v: Keys, y: Queries, lse: Queries, drop: Drop | None) -> None:
+    """Fills the answers y (blocks, b, D) and the logarithms lse (blocks, b, 1); q scaled to bits."""
+    for i, c in enumerate(k.lane.chunks):
+        s = scores(q, k, i)
+        total, lse.chunks[i][:] = normal(s.whole)
         if drop is not None:
-            s.mul_(drop(k.scratch.room("kept", *s.shape), c.begin))
-        v.gather(c)
-        outof(s, v, c, to[0][here])
-        to[0][here].div_(total)
+            s.whole.mul_(drop(k.scratch.flat("kept", *s.whole.shape), c.begin))
+        v.gather(i)
+        outof(s, v, i, y.chunks[i], y.flat[i])
+        y.chunks[i].div_(total)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Of one head, on the way back: g the gradient of the answer y, and the logarithms."""
+
+    g: Queries
+    y: Queries
+    lse: Queries
 
 
 def backward(
-    q: Tensor,
-    k: Keys,
-    v: Keys,
-    known: Three,
-    to: tuple[Tensor, Keys, Keys],
-    width: int,
-    drop: Drop | None,
-) -> None:
-    """The gradients of q, k and v added `to` where they belong; known: that of the answer, the answer, the logarithms.
+    q: Queries, k: Keys, v: Keys, known: Known, dq: Queries, to: tuple[Slopes, Slopes], drop: Drop | None
+) -> None:  # fmt: skip
+    """Fills the gradient of q and adds those of k and v to where they belong.
 
     With p = exp2(q kᵀ - lse) and a mask m: dv = (m · p)ᵀ g, ds = p · (m · g vᵀ - Σ g y), dq = ds k, dk = dsᵀ q."""
-    (g, y, lse), (dq, dk, dv) = known, to
-    for c in k.lane.chunks:
-        here = slice(c.begin, c.end)
-        p = scores(q[here], k, c, width).sub_(lse[here]).exp2_()
-        kept = None if drop is None else drop(k.scratch.room("kept", *p.shape), c.begin)
-        room = k.scratch.room("slopes", *p.shape)
-        back(p if kept is None else torch.mul(p, kept, out=room), g[here], dv, c)
-        v.gather(c)
-        ds = into(g[here], v, c, room)
-        ds = ds if kept is None else ds.mul_(kept)
-        ds.sub_((g[here] * y[here]).sum(-1, keepdim=True)).mul_(p)
-        outof(ds, k, c, dq[here])
-        back(ds, q[here], dk, c)
+    dk, dv = to
+    for i, c in enumerate(k.lane.chunks):
+        g, flat, p = known.g.chunks[i], known.g.flat[i], scores(q, k, i)
+        p.whole.sub_(known.lse.chunks[i]).exp2_()
+        ds, kept = k.scratch.room("slopes", c.size), None
+        if drop is None:
+            dv.add(i, p, g, flat)
+        else:
+            kept = drop(k.scratch.flat("kept", *p.whole.shape), c.begin)
+            torch.mul(p.whole, kept, out=ds.whole)
+            dv.add(i, ds, g, flat)
+        v.gather(i)
+        into(g, flat, v, i, ds)
+        if kept is not None:
+            ds.whole.mul_(kept)
+        ds.whole.sub_((g * known.y.chunks[i]).sum(-1, keepdim=True)).mul_(p.whole)
+        outof(ds, k, i, dq.chunks[i], dq.flat[i])
+        dk.add(i, ds, q.chunks[i], q.flat[i])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..shapes import Heads
-from .banded import Drop, Keys, Queries, Scratch, backward, forward, normal
+from .banded import Drop, Keys, Known, Queries, Scratch, Slopes, backward, forward, normal
 from .dropout import Pieces
 from .plan import Lane, Plan, Row
 
@@ -104,15 +104,19 @@ class Text:
         k: Tensor,
         v: Tensor,
     ) -> None:
-        self.row, self.shape, self.scale, self.width = row, plan.shape, scale, plan.width(row)
+        self.row, self.shape, self.scale = row, plan.shape, scale
         self.q, self.k, self.v, self.pieces = q, k, v, drop
-        self.scratch = Scratch(plan.dtype)
+        drawn = plan.width(row) - plan.shape.w - len(row.shared)
+        self.scratch = Scratch(plan.shape, drawn, len(row.shared), plan.dtype)
 
     def queries(self, lane: Lane, width: int) -> Queries:
         return Queries(lane, self.shape, width, self.k.dtype)
 
     def keys(self, lane: Lane, name: str) -> Keys:
         return Keys(lane, self.shape, self.k.shape[2], name, self.scratch)
+
+    def slopes(self, lane: Lane) -> Slopes:
+        return Slopes(lane, self.shape, self.k.shape[2], "gradient", self.scratch)
 
     def drop(self, h: int, lane: int) -> Drop | None:
         """The mask of one head and lane; lane = WHOLE: of the queries that see all."""
@@ -128,10 +132,10 @@ class Text:
             q, out, sums = (self.queries(lane, n) for n in (D, D, 1))
             k, v = self.keys(lane, "k"), self.keys(lane, "v")
             for h in range(len(y)):
+                q.fill(self.q[h], self.scale * LOG2E)
                 k.fill(self.k[h], shared[0][h])
                 v.fill(self.v[h], shared[1][h])
-                ql, drop = q.fill(self.q[h], self.scale * LOG2E), self.drop(h, lane.start)
-                forward(ql, k, v, (out.x, sums.x), self.width, drop)
+                forward(q, k, v, out, sums, self.drop(h, lane.start))
                 out.give(y[h])
                 sums.give(lse[h])
         for h, index in self.whole():
@@ -147,18 +151,18 @@ class Text:
         sums = [torch.zeros_like(x) for x in shared]
         for lane in self.row.lanes:
             q, gl, yl, dq, ll = (self.queries(lane, n) for n in (D, D, D, D, 1))
-            k, v = self.keys(lane, "k"), self.keys(lane, "v")
-            dk, dv = self.keys(lane, "gradient"), self.keys(lane, "gradient")
+            k, v, known = self.keys(lane, "k"), self.keys(lane, "v"), Known(gl, yl, ll)
+            dk, dv = self.slopes(lane), self.slopes(lane)
             for h in range(len(y)):
+                q.fill(self.q[h], self.scale * LOG2E)
                 k.fill(self.k[h], shared[0][h])
                 v.fill(self.v[h], shared[1][h])
                 dk.clear(sums[0][h])
                 dv.clear(sums[1][h])
-                ql = q.fill(self.q[h], self.scale * LOG2E)
-                gl.fill(g[h]).view(-1, D).index_fill_(0, lane.full, 0.0)
-                known = (gl.x, yl.fill(y[h]), ll.fill(lse[h]))
-                drop = self.drop(h, lane.start)
-                backward(ql, k, v, known, (dq.x, dk, dv), self.width, drop)
+                for held, x in ((gl, g), (yl, y), (ll, lse)):
+                    held.fill(x[h])
+                gl.own.index_fill_(0, lane.full, 0.0)
+                backward(q, k, v, known, dq, (dk, dv), self.drop(h, lane.start))
                 dq.give(to[0][h])
                 dk.give(to[1][h])
                 dv.give(to[2][h])
@@ -175,7 +179,7 @@ class Text:
         drop = self.drop(h, WHOLE)
         kept = None if drop is None else drop(torch.empty_like(p), int(index[0]))
         dv[h, :n].addmm_(p.T if kept is None else (p * kept).T, g)
-        ds = self.scratch.room("slopes", len(index), n)
+        ds = self.scratch.flat("slopes", len(index), n)
         torch.mm(g, self.v[h, :n].T, out=ds)
         ds = ds if kept is None else ds.mul_(kept)
         ds.sub_((g * y).sum(-1, keepdim=True)).mul_(p)
@@ -192,7 +196,7 @@ class Text:
     def looks(self, h: int, index: Tensor) -> Tensor:
         """The scores of queries that see all, in bits: (queries, length)."""
         n = self.row.length
-        s = self.scratch.room("scores", len(index), n)
+        s = self.scratch.flat("scores", len(index), n)
         torch.mm(self.q[h, index] * (self.scale * LOG2E), self.k[h, :n].T, out=s)
         if self.row.holes is not None:
             s += self.row.holes
