@@ -6,9 +6,9 @@ from typing import Any
 
 from ..messages import t
 from .fonts import drawable
-from .plots import MAX_SIDE, SOFT, _figure, _heat, _png, _style
+from .plots import SOFT, _figure, _heat, _png, _style
 from .tokens import display, group
-from .views import Alignment, Array, _array, _freeze, _trim, pooled
+from .views import MAX_SIDE, Alignment, Array, _array, _freeze, _trim, pooled
 
 
 @dataclass(frozen=True, eq=False)
