@@ -96,9 +96,9 @@ class Gaze:
             whole = made | {t("mean", "평균"): self.map(n, None, query)}
             things.append(Thing(t(f"layer {n + 1}", f"층 {n + 1}"), whole))
         said = "" if self.answer is None else f": {self.answer.label} {self.answer.score:.2f}"
-        return Overlay(
-            enlarged(self.picture), things, f"{self.name}{said}", self.fields(), self.grid
-        )
+        label = f"{self.name}{said}"
+        whole = enlarged(self.picture)
+        return Overlay(whole, things, label, self.fields(), self.grid, heat=True)
 
 
 def places(row: Array, firsts: int, grid: tuple[int, int]) -> Array:

@@ -42,13 +42,15 @@ class Overlay:
     """A picture (H, W, 3) of bytes and what to lay over it.
 
     fields {name: (cells, cells)}: where each cell of `grid` (rows, columns) looks, row by row; on a page a click on the
-    picture chooses the cell.  Raises UsageError for a picture or a map of another shape, QkvError (QKV-075) for weights that are not finite."""
+    picture chooses the cell.  heat: what is looked at is coloured over a grey picture, each map from its smallest weight
+    to its largest; otherwise what is not looked at is veiled.  Raises UsageError for a picture or a map of another shape, QkvError (QKV-075) for weights that are not finite."""
 
     picture: Any
     things: Sequence[Thing]
     label: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
     grid: tuple[int, int] = (1, 1)
+    heat: bool = False
 
     def __post_init__(self) -> None:
         picture = np.asarray(self.picture)
@@ -63,6 +65,7 @@ class Overlay:
         ]
         fields = {n: _array(m, 2, n) for n, m in self.fields.items()}
         whole = picture.repeat(3 // picture.shape[2], 2)
+        whole = grey(whole) if self.heat else whole
         _freeze(self, picture=whole, things=tuple(made), fields=fields)
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,20 +83,33 @@ class Overlay:
                     "name": visible(x.name, 80),
                     "box": None if x.box is None else [round(v * by, 2) for v in x.box],
                     "maps": [
-                        {"name": visible(n, 80), "weights": parts(m)} for n, m in x.maps.items()
+                        {"name": visible(n, 80), "weights": parts(self.shown(m))}
+                        for n, m in x.maps.items()
                     ],
                 }
                 for x in self.things
             ],
+            "heat": self.heat,
             "grid": list(self.grid),
             "fields": [
-                {"name": visible(n, 80), "weights": [parts(row[None])[0] for row in m]}
+                {"name": visible(n, 80), "weights": [parts(self.shown(row[None]))[0] for row in m]}
                 for n, m in self.fields.items()
             ],
         }
 
+    def shown(self, weights: Array) -> Array:
+        """The part of a map that is drawn."""
+        return weights - weights.min(initial=np.inf) if self.heat and weights.size else weights
+
     def _repr_png_(self) -> bytes:
         return overlay_png(self)
+
+
+def grey(picture: Bytes) -> Bytes:
+    """(H, W, 3) by how light each pixel is (ITU-R BT.601), half as contrasting, so that colours can be seen on it."""
+    light = picture.astype(np.float64) @ (0.299, 0.587, 0.114)
+    soft: Bytes = np.rint(64 + light / 2).astype(np.uint8)
+    return soft[..., None].repeat(3, 2)
 
 
 def shrunk(picture: Bytes, most: int) -> tuple[Bytes, float]:
@@ -136,7 +152,8 @@ def overlay_png(view: Overlay, title: str = "") -> bytes:
         for axes, thing in zip(panels, things, strict=False):
             axes.imshow(view.picture, extent=(0, W, H, 0), interpolation="nearest")
             if thing.maps:
-                _veil(axes, list(thing.maps.values())[-1], (H, W))
+                shown = view.shown(list(thing.maps.values())[-1])
+                (_heat if view.heat else _veil)(axes, shown, (H, W))
             if thing.box is not None:
                 _frame(axes, thing.box, COLOURS[1])
             axes.set_xlim(0, W)
@@ -173,6 +190,15 @@ def _veil(axes: "Axes", weights: Array, size: tuple[int, int]) -> None:
     part = weights / max(float(weights.max(initial=0.0)), 1e-12)
     rgba = np.ones((*part.shape, 4))
     rgba[..., 3] = 0.85 * (1 - part)
+    axes.imshow(rgba, extent=(0, W, H, 0), interpolation="bilinear")
+
+
+def _heat(axes: "Axes", weights: Array, size: tuple[int, int]) -> None:
+    """Where most is looked at, the picture is coloured."""
+    H, W = size
+    rgba = np.empty((*weights.shape, 4))
+    rgba[..., :3] = [int(COLOURS[1][k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    rgba[..., 3] = 0.85 * weights / max(float(weights.max(initial=0.0)), 1e-12)
     axes.imshow(rgba, extent=(0, W, H, 0), interpolation="bilinear")
 
 

@@ -33,11 +33,12 @@ function overlayView(view) {
     const thing = view.things[at], asked = thing && (thing.maps.find((m) => m.name === names[map]) || thing.maps[0]);
     const layer = field < 0 ? asked : ofCell();
     const image = context.createImageData(view.width, view.height);
-    const veil = dark.matches ? 16 : 255;
+    const paper = dark.matches ? 16 : 255, veil = view.heat ? [213, 94, 0] : [paper, paper, paper];
     for (let y = 0, p = 0; y < view.height; y += 1) {
       for (let x = 0; x < view.width; x += 1, p += 1) {
-        const hide = layer ? strength * (1 - weight(layer.weights, x, y) * view.unit) : 0;
-        for (let c = 0; c < 3; c += 1) image.data[4 * p + c] = bytes[3 * p + c] * (1 - hide) + veil * hide;
+        const seen = layer ? weight(layer.weights, x, y) * view.unit : 0;
+        const hide = layer ? strength * (view.heat ? seen : 1 - seen) : 0;
+        for (let c = 0; c < 3; c += 1) image.data[4 * p + c] = bytes[3 * p + c] * (1 - hide) + veil[c] * hide;
         image.data[4 * p + 3] = 255;
       }
     }
@@ -91,7 +92,7 @@ function overlayView(view) {
   slider.step = "0.05";
   slider.value = String(strength);
   slider.addEventListener("input", () => { strength = Number(slider.value); draw(); });
-  section.append(said(make("h2"), (w) => w.overlay), said(make("p"), (w) => w.overlayHelp));
+  section.append(said(make("h2"), (w) => w.overlay), said(make("p"), (w) => (view.heat ? w.heatHelp : w.overlayHelp)));
   if (view.label) { const p = make("p"); p.textContent = view.label; section.append(p); }
   section.append(chips, layers, slider, canvas);
   if (view.fields.length) section.append(said(make("p"), (w) => w.cellHelp), cells);
