@@ -255,15 +255,25 @@ def test_what_features_cannot_do_is_refused(more):
     assert e.value.code == "QKV-013"
 
 
-def test_packed_texts_and_windows_are_refused():
+@pytest.mark.parametrize("pattern", [Full(), Causal()], ids=str)
+def test_packed_documents_see_their_own_tokens(pattern, small):
+    q, k, v = heads(B=2)
+    keep = torch.tensor([[1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1, 1]], dtype=torch.bool)
+    group = torch.tensor([[0, 0, 0, 1, 2, 2, 3], [4, 4, 4, 4, 4, 4, 4]])
+    favor, allowed = Favor(Features(count=6), 4).double(), Allowed.of(pattern, keep, group=group)
+    y, maps = favor(q, k, v, allowed, scale=0.5), favor.weights(q, k, allowed, scale=0.5)
+    assert_close(y, maps @ v, atol=1e-12, rtol=0)
+    g = torch.randn_like(y)
+    ours = torch.autograd.grad(y, (q, k, v), g)
+    for a, b in zip(ours, torch.autograd.grad(maps @ v, (q, k, v), g), strict=True):
+        assert_close(a, b, atol=1e-12, rtol=0)
+
+
+def test_windows_are_refused_and_settings_checked():
     favor, keep = Favor(Features(count=4), 4), torch.ones(1, 3, dtype=torch.bool)
     q = torch.randn(1, 1, 3, 4)
-    for allowed in (
-        Allowed.of(Window(1), keep),
-        Allowed.of(Causal(), keep, group=torch.tensor([[0, 0, 1]])),
-    ):
-        with pytest.raises(ConfigError, match="sums over all keys"):
-            favor(q, q, q, allowed, scale=0.5)
+    with pytest.raises(ConfigError, match="sums over all keys"):
+        favor(q, q, q, Allowed.of(Window(1), keep), scale=0.5)
     with pytest.raises(ConfigError, match="negative"):
         Features(count=-1)
     assert Features().number(64) == 272  # 64 ln 64 = 266.2

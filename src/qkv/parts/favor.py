@@ -8,6 +8,7 @@ and w_i that are orthogonal in groups of D make it smaller (theorem 2).  The pro
 quotient in attention is not, there or here.  What is subtracted for numbers' sake cancels: `linear`."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from ..errors import ConfigError
 from ..shapes import Heads, Keep, Maps
 from . import linear
 from .linear import Sums
-from .patterns import Allowed, Causal, Full
+from .patterns import Allowed, Causal, Full, restarted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +77,14 @@ class Favor(nn.Module):
 
     def forward(self, q: Heads, k: Heads, v: Heads, allowed: Allowed, *, scale: float) -> Heads:
         """About softmax(scale · q kᵀ) v over allowed pairs; a row that may look at nothing gives zeros."""
-        causal = readable(allowed) == Causal()
-        return linear.attend(q, k, v, allowed.keep, self.features, scale=scale, causal=causal)
+        causal, keep = readable(allowed) == Causal(), allowed.keep
+        if allowed.group is None:
+            return linear.attend(q, k, v, keep, self.features, scale=scale, causal=causal)
+        rows = Documents.of(allowed.group)
+        q, k, v = (rows.apart(x) for x in (q, k, v))
+        keep = rows.apart(keep[:, None, :, None])[:, 0, :, 0]
+        y = linear.attend(q, k, v, keep, self.features, scale=scale, causal=causal)
+        return rows.together(y)
 
     def advance(
         self, q: Heads, k: Heads, v: Heads, keep: Keep, sums: Sums, *, scale: float
@@ -104,14 +111,36 @@ class Favor(nn.Module):
 
 def readable(allowed: Allowed) -> Full | Causal:
     """The pattern.  Raises ConfigError QKV-013 for one that sums over features cannot keep."""
-    if allowed.group is not None or not isinstance(allowed.pattern, Full | Causal):
-        what = "several texts in a row" if allowed.group is not None else str(allowed.pattern)
+    if not isinstance(allowed.pattern, Full | Causal):
         raise ConfigError(
-            f"attention by features sums over all keys: no {what}",
-            fix='one text a row (objective "windows", or no packing), and no window or pattern',
+            f"attention by features sums over all keys: no {allowed.pattern}",
+            fix="no window and no pattern",
             code="QKV-013",
         )
     return allowed.pattern
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Documents packed into rows, each given a row of its own: token (b, t) is token `place` of document `number`."""
+
+    number: Tensor  # (B, T)
+    place: Tensor  # (B, T)
+
+    @classmethod
+    def of(cls, group: Tensor) -> Self:
+        place = restarted(group)
+        return cls((place == 0).flatten().cumsum(0).view(group.shape) - 1, place)
+
+    def apart(self, x: Heads) -> Heads:
+        """(B, H, T, D) -> (documents, H, longest, D)."""
+        shape = int(self.number.max()) + 1, int(self.place.max()) + 1
+        made = x.new_zeros(*shape, x.shape[1], x.shape[3])
+        return made.index_put((self.number, self.place), x.transpose(1, 2)).transpose(1, 2)
+
+    def together(self, y: Heads) -> Heads:
+        """The inverse."""
+        return y.transpose(1, 2)[self.number, self.place].transpose(1, 2)
 
 
 def layers(net: nn.Module) -> list[Favor]:
