@@ -398,7 +398,8 @@ def card(recipe: Recipe, model: Model, metrics: Mapping[str, float]) -> str:
     """The README.md of a model folder."""
     n = sum(p.numel() for p in model.net.parameters())
     rows = "\n".join(f"| {k} | {v:.4g} |" for k, v in sorted(metrics.items()))
-    asked = 'model.classify("picture.png")' if model.has_pictures else 'model.translate("…")'
+    verb = "detect" if hasattr(model.net, "found") else "classify"
+    asked = f'model.{verb}("picture.png")' if model.has_pictures else 'model.translate("…")'
     return (
         f"# {recipe.name}\n\nA {model.family} of {n / 1e6:.2f} M parameters, trained with qkv "
         f"(seed {recipe.seed}).\n\n| measure | value |\n|---|---|\n{rows}\n\n"
