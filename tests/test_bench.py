@@ -45,6 +45,19 @@ def test_invariance_counts_nothing_on_random_models(tmp_path):
     assert all(r["of_tokens"] > 0 for r in found["results"])
 
 
+def test_listops_trains_and_measures_a_row(tmp_path):
+    words = ["--only=performer", f"--root={tmp_path}"]
+    found = run("listops.py", tmp_path / "l.json", *words)["rows"]["performer"]
+    assert 0 <= found["accuracy"] <= 100 and found["seconds"] > 0 and found["parameters"] > 1e4
+
+
+def test_features_beat_the_law_of_independent_ones(tmp_path):
+    found = run("features.py", tmp_path / "f.json", f"--png={tmp_path / 'f.png'}")
+    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
+    few, many = found["pair"]
+    assert many["orthogonal"] < few["orthogonal"] and many["law"] == few["law"] / 4
+
+
 def test_start_up_measures_every_command(tmp_path):
     found = run("startup.py", tmp_path / "s.json")
     assert {"qkv --help", "import qkv"} < set(found["samples"])

@@ -88,6 +88,18 @@ def test_long_prompts_go_on_as_one_pass_would(positions):
     assert_close(got, net.logits(longer)[torch.arange(4), last], atol=2e-5, rtol=0)
 
 
+@torch.no_grad()
+def test_packed_documents_are_read_as_if_alone():
+    net, _ = made(positions="rotary")
+    rng = torch.Generator().manual_seed(2)
+    rows = [torch.randint(4, 40, (n,), generator=rng).tolist() for n in (20, 3, 9)]
+    group = torch.tensor([[i for i, row in enumerate(rows) for _ in row]])
+    packed = Batch(torch.tensor([sum(rows, [])]), torch.ones(1, 32, dtype=torch.bool), group=group)
+    got = net.logits(packed)[0].split([len(r) for r in rows])
+    for row, logits in zip(rows, got, strict=True):
+        assert_close(logits, net.logits(Batch(*pad([row], 0)))[0], atol=1e-5, rtol=0)
+
+
 def test_impossible_settings_are_named():
     with pytest.raises(ConfigError, match="no features to redraw"):
         configure(SMALL | {"exact": True, "redraw": 10})
