@@ -261,7 +261,8 @@ def _seen_alone(model: Model) -> Law:
 
 def rows_of(batch: Batch, first: int, last: int) -> Batch:
     held = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    return Batch(**{name: None if t is None else t[first:last] for name, t in held.items()})
+    cut: dict[str, Any] = {n: None if x is None else x[first:last] for n, x in held.items()}
+    return replace(batch, **cut)
 
 
 @torch.inference_mode()
@@ -535,6 +536,6 @@ ANSWERING = (future_does_not_change_the_past, steps_equal_one_pass, beam_of_one_
 
 def laws_of(model: Model) -> tuple[Callable[[Model], Law], ...]:
     """The laws that apply: those about answering only to a net that answers; a batch of pictures has no padding."""
-    left = () if answers(model.net) else ANSWERING
-    left += (padding_holds_nothing,) if specimens.sees(model.net) else ()
+    left = [] if answers(model.net) else list(ANSWERING)
+    left += [padding_holds_nothing] if specimens.sees(model.net) else []
     return tuple(law for law in LAWS if law not in left)

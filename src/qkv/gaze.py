@@ -93,8 +93,8 @@ class Gaze:
         for n, heads in enumerate(self.maps):
             word = t("head", "헤드")
             made = {f"{word} {h + 1}": self.map(n, h, query) for h in range(len(heads))}
-            whole = made | {t("mean", "평균"): self.map(n, None, query)}
-            things.append(Thing(t(f"layer {n + 1}", f"층 {n + 1}"), whole))
+            made[t("mean", "평균")] = self.map(n, None, query)
+            things.append(Thing(t(f"layer {n + 1}", f"층 {n + 1}"), made))
         said = "" if self.answer is None else f": {self.answer.label} {self.answer.score:.2f}"
         label = f"{self.name}{said}"
         whole = enlarged(self.picture)
