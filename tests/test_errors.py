@@ -76,6 +76,12 @@ def long_source(s: Scene) -> None:
     list(engine([[5] * 5000]) if engine.max_source else engine.force([[5]], [[5] * 5000]))
 
 
+def no_picture(s: Scene) -> None:
+    from qkv.data.images.sources import single
+
+    single(s.write("cat.png", b"no picture"), 3)
+
+
 def newer_format(s: Scene) -> list[str]:
     best = s.folder / s.run() / "best"
     text = (
@@ -213,6 +219,7 @@ PROVOKE = {
     "QKV-035": (changed_data, 1),
     "QKV-036": (lambda s: s.train_on(gzip.compress(b"a\tb\n" * 99)[:-9], "x.tsv.gz"), 1),
     "QKV-037": (long_source, 1),
+    "QKV-038": (no_picture, 1),
     "QKV-040": (tokenizer_folder, 1),
     "QKV-041": (out_of_vocabulary, 1),
     "QKV-042": (lambda s: ["train", "tiny.toml", "text.kind=unigram", "text.vocab_size=8"], 1),
