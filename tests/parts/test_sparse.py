@@ -1,5 +1,7 @@
 """Kernels that recognise patterns, against the dense definition."""
 
+import warnings
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from qkv.parts import kernels, plan
 from qkv.parts.attention import Attention, AttentionConfig
 from qkv.parts.dropout import Pieces, noise
+from qkv.parts.flex import mask_mod
 from qkv.parts.forms import form
 from qkv.parts.patterns import Allowed, Blocks, Causal, Dilated, Full, Global, Window, parse
 from qkv.parts.plan import Plan, Shape
@@ -264,3 +267,31 @@ def test_a_layer_drops_weights_of_long_texts_without_a_mask(no_mask):
         with noise(key):
             answers.append(layer(layer.queries(x), *layer.keys(x), allowed))
     assert torch.equal(answers[0], answers[1]) and not torch.equal(answers[0], answers[2])
+
+
+@pytest.mark.parametrize("marks", [False, True])
+@pytest.mark.parametrize("pattern", RECOGNISED)
+def test_the_mask_of_an_accelerator_is_the_same(pattern, marks):
+    """flex_attention asks for single pairs; mapped over all of them the answer is the dense mask."""
+    torch.manual_seed(0)
+    T, keep = 40, padded(40)
+    allowed = Allowed.of(parse(pattern), keep, marked=torch.rand(4, T) < 0.1 if marks else None)
+    at = torch.arange
+    mod = mask_mod(allowed)
+    for axis in (3, 2, 1, 0):  # key, query, head, text
+        mod = torch.vmap(mod, in_dims=tuple(0 if a == axis else None for a in range(4)))
+    got = mod(at(4), at(1), at(T), at(T))
+    assert torch.equal(got, allowed.dense())
+
+
+@pytest.mark.parametrize("pattern", ["window(20) | global(2)", "blocks(16)", "causal & window(3)"])
+def test_flex_attention_gives_the_same_answer(pattern):
+    """Its plain form, which runs anywhere: rows that see nothing give zeros there too.  float32, 5e-7 measured."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    torch.manual_seed(0)
+    allowed, x = Allowed.of(parse(pattern), padded(130)), qkv(4, 130, torch.float32, grad=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that it is slow
+        y = flex_attention(*x, block_mask=allowed.flexible, scale=0.3)
+    torch.testing.assert_close(y, kernels.dense(*x, allowed, scale=0.3), atol=2e-6, rtol=0)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ..shapes import Bias, Heads, Keep, Maps, Mask
 from .dropout import Pieces
+from .flex import flexible
 from .patterns import Allowed
 from .plan import LEAST
 from .sparse import sparse
@@ -92,11 +93,15 @@ def recognised(
     scale: float,
     p: float = 0.0,
 ) -> Heads | None:
-    """The same where the pattern says which pairs there are, by `sparse`; None where it does not, or `fused` is faster.
+    """The same where the pattern says which pairs there are, by `sparse` or, on an accelerator, flex_attention; None where it does not, or `fused` is faster.
 
     p: the share of weights that is dropped.  Without a gradient the texts of a batch that are short are left to `fused`."""
     T = q.shape[2]
-    if bias is not None or q.device.type != "cpu" or T < LEAST:
+    if bias is not None or T < LEAST:
+        return None
+    if q.device.type == "cuda" and not p and allowed.sparse:
+        return flexible(q, k, v, allowed, scale=scale)
+    if q.device.type != "cpu":
         return None
     split = not p and not torch.is_grad_enabled()
     plan = allowed.plan(torch.promote_types(q.dtype, torch.float32), split=split)

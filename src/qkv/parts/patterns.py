@@ -114,11 +114,27 @@ class Allowed:
         key = dtype, split
         if key not in self._plans:
             known = form(self.pattern)
-            fits = known is not None and known.sparse and self.whole
+            fits = known is not None and self.sparse
             self._plans[key] = (
-                make(self.texts, known, dtype, split=split) if fits and known else None
+                make(self.texts, known, dtype, split=split) if known and fits else None
             )
         return self._plans[key]
+
+    @cached_property
+    def sparse(self) -> bool:
+        """Is it a pattern that kernels know, over whole texts?"""
+        known = form(self.pattern)
+        return known is not None and known.sparse and self.whole
+
+    @cached_property
+    def flexible(self) -> object:
+        """The same for flex_attention: a BlockMask, made once per batch."""
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        from .flex import mask_mod
+
+        B, T = len(self.keep), len(self.positions)
+        return create_block_mask(mask_mod(self), B, None, T, T, device=self.keep.device)
 
     @property
     def whole(self) -> bool:
