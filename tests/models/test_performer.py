@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 import qkv
-from qkv.errors import ConfigError
+from qkv.errors import ConfigError, UsageError
 from qkv.models import build, configure
 from qkv.models.decoder import LanguageModel
 from qkv.models.encoder import TextEncoder
@@ -98,6 +98,16 @@ def test_packed_documents_are_read_as_if_alone():
     got = net.logits(packed)[0].split([len(r) for r in rows])
     for row, logits in zip(rows, got, strict=True):
         assert_close(logits, net.logits(Batch(*pad([row], 0)))[0], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_steps_refuse_to_be_recorded_and_one_pass_does_not():
+    net, _ = made()
+    with qkv.record(net) as maps:
+        net.logits(batch())
+        assert len(maps) == 2
+    with qkv.record(net), pytest.raises(UsageError, match="step by step"):
+        net.start(batch())
 
 
 def test_impossible_settings_are_named():

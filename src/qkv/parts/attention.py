@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UsageError
 from ..shapes import Bias, Heads, Keep, Maps, Mask, States
 from . import kernels
 from .dropout import Dropout
@@ -177,6 +177,11 @@ class Attention(nn.Module):
         """The next T tokens of a sequence whose past is `sums`; of features only.  keep (R, T) -> (R, T, C), the new past."""
         if self.favor is None:
             raise ConfigError("sums of a past need features", fix="features = 256", code="QKV-013")
+        if self.probe is not None:
+            raise UsageError(
+                "a past that is a sum cannot be looked at step by step",
+                fix="record one pass over the whole text: model.logits(ids)",
+            )
         k, v = spread(k, self.n_heads), spread(v, self.n_heads)
         y, sums = self.favor.advance(q, k, v, keep, sums, scale=self.scale)
         return self.merged(y, q), sums
