@@ -64,6 +64,21 @@ def test_start_up_measures_every_command(tmp_path):
     assert found["samples"]["import torch"][0] > found["samples"]["python (nothing)"][0]
 
 
+def test_long_sequences_are_measured_and_drawn(tmp_path):
+    words = ["--threads=1", "--modes=sdpa,window,blocks", f"--plot={tmp_path / 'l.png'}"]
+    found = run("long.py", tmp_path / "l.json", *words)
+    at = found["median"]["window"]["1024xbf16"]
+    assert at["wall"] > 0 and at["cpu"] > 0 and (tmp_path / "l.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@needs_transformers
+def test_the_peers_of_long_sequences_run(tmp_path):
+    words = ["--threads=1", "--modes=sdpa,longformer,bigbird", "--dtypes=fp32"]
+    found = run("long.py", tmp_path / "l.json", *words)
+    assert all(found["median"][m]["1024xfp32"]["wall"] > 0 for m in ("longformer", "bigbird"))
+
+
 @pytest.mark.slow
 @needs_transformers
 def test_training_speed_of_the_peers(tmp_path):
