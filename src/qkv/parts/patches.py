@@ -43,9 +43,22 @@ class PlaceConfig:
             )
 
 
+def plane(grid: Grid, C: int) -> Tensor:
+    """[sin(r w_i), cos(r w_i), sin(c w_i), cos(c w_i)], w_i = 10,000^(-4i / C), of row r and column c: (rows · columns, C).
+
+    What is left of C beyond fours is 0 (Beyer et al. 2022, section 2)."""
+    n = C // 4
+    speed = 10_000.0 ** (-torch.arange(n) / max(n, 1))
+    rows, columns = (torch.arange(size)[:, None] * speed for size in grid)
+    one, other = (torch.cat([x.sin(), x.cos()], 1) for x in (rows, columns))
+    whole = torch.cat([one[:, None].expand(-1, grid[1], -1), other.expand(grid[0], -1, -1)], 2)
+    return F.pad(whole.flatten(0, 1), (0, C - 4 * n))
+
+
 class Places(nn.Module):
     """[first; second; x_1; x_2; …] + position: (B, rows · columns, C) -> (B, firsts + rows · columns, C).
 
+    Positions of the grid are learned from 2-D sines on, so that neighbours are alike from the first step.
     On another grid positions are interpolated between the learned ones (bicubic, as the published nets do)."""
 
     def __init__(self, config: PlaceConfig) -> None:
@@ -53,7 +66,8 @@ class Places(nn.Module):
         C, n = config.d_model, config.firsts
         self.first = nn.Parameter(torch.randn(1, 1, C) * 0.02) if n else None
         self.second = nn.Parameter(torch.randn(1, 1, C) * 0.02) if n > 1 else None
-        self.position = nn.Parameter(torch.randn(1, n + config.grid[0] * config.grid[1], C) * 0.02)
+        begun = [torch.randn(n, C) * 0.02, plane(config.grid, C)]
+        self.position = nn.Parameter(torch.cat(begun)[None])
         self.config, self.drop = config, Dropout(config.dropout)
 
     def positions(self, grid: Grid) -> Tensor:
