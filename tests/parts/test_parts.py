@@ -12,7 +12,7 @@ from qkv.parts.block import ACTIVATIONS, Stack, StackConfig
 from qkv.parts.cache import KV
 from qkv.parts.dropout import dropout, noise
 from qkv.parts.embed import Embed, EmbedConfig
-from qkv.parts.positions import Alibi, BucketBias, Buckets, Rotary, bucket, rotate, sinusoid
+from qkv.parts.positions import Alibi, Buckets, Rotary, rotate, sinusoid
 from qkv.parts.recurrent import Recurrent, in_sixteens
 
 
