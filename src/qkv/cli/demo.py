@@ -35,10 +35,10 @@ def demo(args: Args) -> None:
     model = run.best()
     scores = {name: _score(model, path) for name, path in TESTS.items()}
     translation = model.translate(TEXT, beam=model.decode.beam)
-    from .see import draw
+    from .see import translated
 
     pictures = [OUT / "attention.html", OUT / "attention.png"]
-    draw(model, translation, pictures)
+    translated(model, translation).write(pictures)
     if args.json:
         best = run.to_dict()
         emit(

@@ -1,5 +1,7 @@
 """Verbs that look inside: look, doctor."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +18,29 @@ if TYPE_CHECKING:
 # ---- look
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What was looked at: a page of views, one picture, and what is printed."""
+
+    title: str
+    views: Sequence[Any]
+    png: Callable[[Path], bytes]  # of the file it is for, which an error names
+    told: dict[str, Any]
+    lines: Sequence[str] = ()
+
+    def write(self, paths: Sequence[Path]) -> None:
+        from ..look.page import page
+        from ..weights import store
+
+        for path in paths:
+            png = path.suffix.lower() == ".png"
+            store.write_file(path, self.png(path) if png else page(self.title, self.views).encode())
+
+
 def look(args: Args) -> None:
-    """Draw where a model looked: translating one text, or reading it.  Raises UsageError for an unknown kind of file or a model without attention."""
+    """Draw where a model looked: translating or reading a text, at a picture, for things in one.
+
+    Raises UsageError for an unknown kind of file or a model without attention."""
     paths = [Path(p) for p in args.o or ["attention.html"]]
     for path in paths:
         if path.suffix.lower() not in (".html", ".htm", ".png"):
@@ -29,80 +52,56 @@ def look(args: Args) -> None:
     from ..decode.rows import prompted
 
     model = open_model(args.model, "look")
+    translates = hasattr(model.net, "step") and not prompted(model.net)
+    if args.beam and not translates:
+        raise UsageError("--beam is for translations", place="qkv look", fix="leave it out")
     if hasattr(model.net, "found"):
-        _look_for(model, args, paths)
-        return
-    if model.has_pictures:
-        _look_at(model, args, paths)
-        return
-    if not hasattr(model.net, "step") or prompted(model.net):
-        _look_inside(model, args, paths)
-        return
-    translation = model.translate(args.text, beam=args.beam or model.decode.beam)
-    draw(model, translation, paths)
+        seen = _things(model, args.text)
+    elif model.has_pictures:
+        seen = _picture(model, args.text)
+    elif translates:
+        beam = args.beam or model.decode.beam
+        seen = translated(model, model.translate(args.text, beam=beam))
+    else:
+        seen = _read(model, args.text)
+    seen.write(paths)
     if args.json:
-        emit({**translation.to_dict(), "files": [str(p) for p in paths]})
+        emit({**seen.told, "files": [str(p) for p in paths]})
         return
-    result(translation.text)
-    for path in paths:
-        result(str(path))
+    for line in (*seen.lines, *map(str, paths)):
+        result(line)
 
 
-def _look_for(model: "Model", args: Args, paths: list[Path]) -> None:
-    """Draw what was found in a picture, and where each query looked."""
+def _things(model: "Model", path: str) -> Seen:
+    """What was found in a picture, and where each query looked."""
     from ..detect import overlay
-    from ..look.page import page
     from ..look.pictures import overlay_png
-    from ..weights import store
 
-    if args.beam:
-        raise UsageError("--beam is for translations", place="qkv look", fix="leave it out")
-    found, view = overlay(model, args.text)
-    for path in paths:
-        png = path.suffix.lower() == ".png"
-        made = overlay_png(view) if png else page(args.text, [view]).encode()
-        store.write_file(path, made)
-    if args.json:
-        emit({**found.to_dict(), "files": [str(p) for p in paths]})
-        return
-    for line in [*map(str, found), *map(str, paths)]:
-        result(line)
+    found, view = overlay(model, path)
+    lines = [str(thing) for thing in found]
+    return Seen(path, [view], lambda _: overlay_png(view), found.to_dict(), lines)
 
 
-def _look_at(model: "Model", args: Args, paths: list[Path]) -> None:
-    """Draw where an encoder of pictures looks: rollout, layers and heads, and every patch on a page."""
+def _picture(model: "Model", path: str) -> Seen:
+    """Where an encoder of pictures looks: rollout, layers and heads, and every patch on a page."""
     from ..gaze import gaze
-    from ..look.page import page
     from ..look.pictures import overlay_png
-    from ..weights import store
 
-    if args.beam:
-        raise UsageError("--beam is for translations", place="qkv look", fix="leave it out")
-    seen = gaze(model, args.text)
-    view = seen.overlay()
-    for path in paths:
-        png = path.suffix.lower() == ".png"
-        store.write_file(path, overlay_png(view) if png else page(args.text, [view]).encode())
-    if args.json:
-        said = {} if seen.answer is None else seen.answer.to_dict()
-        emit({**said, "grid": list(seen.grid), "files": [str(p) for p in paths]})
-        return
-    for line in [*([] if seen.answer is None else [str(seen.answer)]), *map(str, paths)]:
-        result(line)
+    seen = gaze(model, path)
+    view, answer = seen.overlay(), seen.answer
+    told = {**({} if answer is None else answer.to_dict()), "grid": list(seen.grid)}
+    lines = [] if answer is None else [str(answer)]
+    return Seen(path, [view], lambda _: overlay_png(view), told, lines)
 
 
-def _look_inside(model: "Model", args: Args, paths: list[Path]) -> None:
-    """Draw what a model of one text looks at while it reads."""
+def _read(model: "Model", text: str) -> Seen:
+    """What a model of one text looks at while it reads."""
     from ..decode.rows import prompted
     from ..inside import inside
-    from ..look.page import page
     from ..look.plots import alignment_png, grid_png
     from ..look.views import Alignment
-    from ..weights import store
 
-    if args.beam:
-        raise UsageError("--beam is for translations", place="qkv look", fix="leave it out")
-    seen = inside(model, args.text)
+    seen = inside(model, text)
     grid = seen.grid()
     label = t("the query that reads the text", "글 전체를 읽는 query")
     pools = [
@@ -115,26 +114,21 @@ def _look_inside(model: "Model", args: Args, paths: list[Path]) -> None:
         views += [v for i in (0, -1) for v in seen.sparsity(i).views()]
     if seen.exact:  # the maps above are those that random features imply
         views += [v for i in (0, -1) for v in seen.implied(i).views()]
-    for path in paths:
-        if path.suffix.lower() != ".png":
-            store.write_file(path, page(args.text, views).encode())
-        elif grid.maps:
-            store.write_file(path, grid_png(grid, next(iter(grid.groups())), args.text))
-        else:
-            store.write_file(path, alignment_png(pools[0], args.text))
-    if args.json:
-        emit({"tokens": list(seen.tokens), "files": [str(p) for p in paths]})
-        return
-    for path in paths:
-        result(str(path))
+
+    def png(_: Path) -> bytes:
+        if grid.maps:
+            return grid_png(grid, next(iter(grid.groups())), text)
+        return alignment_png(pools[0], text)
+
+    return Seen(text, views, png, {"tokens": list(seen.tokens)})
 
 
-def draw(model: "Model", translation: "Translation", paths: list[Path]) -> None:
-    """Write the attention of a translation: a page with all heads, or a picture of the alignment."""
-    from ..look.page import page
+def translated(model: "Model", translation: "Translation") -> Seen:
+    """The attention of a translation: a page with all heads, a picture of the alignment.
+
+    Raises UsageError for a model without attention."""
     from ..look.plots import alignment_png
     from ..look.views import Alignment, Grid, alignment
-    from ..weights import store
 
     maps = model.maps(translation)
     if not maps:
@@ -146,18 +140,18 @@ def draw(model: "Model", translation: "Translation", paths: list[Path]) -> None:
     source, target = translation.source_tokens, (*translation.tokens, "<eos>")
     title = f"{translation.source} → {translation.text}"
     views: list[Any] = [Grid(maps, source, target)]
-    mean = None
+    mean: Alignment | None = None
     if any(name.split(".")[-1] == "cross" for name in maps):
         label = t("last layer, mean of all heads", "마지막 층, 모든 헤드의 평균")
         mean = Alignment(source, target, alignment(maps), label)
         views.insert(0, mean)
-    for path in paths:
-        if path.suffix.lower() != ".png":
-            store.write_file(path, page(title, views).encode())
-        elif mean is None:
+
+    def png(path: Path) -> bytes:
+        if mean is None:
             raise UsageError("no attention to the source to draw", place=path, fix="write .html")
-        else:
-            store.write_file(path, alignment_png(mean, title))
+        return alignment_png(mean, title)
+
+    return Seen(title, views, png, translation.to_dict(), [translation.text])
 
 
 # ---- doctor
