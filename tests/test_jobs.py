@@ -13,6 +13,7 @@ from qkv.learn import scores
 from qkv.learn.loop import Note
 from qkv.models import FAMILIES, hf
 from qkv.models.interface import state_of
+from qkv.readings import Habits
 from qkv.recipe import MEASURES, PICTURES, Recipe
 
 NAMES, PLACES = ("Mina", "Jun", "Sora", "Tae"), ("Seoul", "Busan", "Jeju", "Daegu")
@@ -213,6 +214,28 @@ def test_correlations_equal_scipys():
     x, y = ([rng.randint(0, 9) for _ in range(50)] for _ in range(2))
     assert scores.pearson(x, y) == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
     assert scores.spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "kind, asked, want",
+    [
+        ("tag", {"on": "words"}, Habits(on="words")),
+        ("classify", {"window": 8, "max_tokens": 0}, Habits(window=8)),
+    ],
+)
+def test_a_model_reads_as_it_learned_to_read(tmp_path, kind, asked, want):
+    values = recipe(kind, tmp_path)
+    values["objective"] = {"kind": kind} | asked
+    values["train"] |= {"steps": 2, "eval_every": 2, "save_every": 2}
+    model = qkv.train(values, root=tmp_path / "runs").best()
+    model.save(tmp_path / "elsewhere")
+    assert model.habits == qkv.load(tmp_path / "elsewhere").habits == want
+    text = "Mina likes Seoul . " * 4
+    if kind == "tag":
+        assert model.tag(text) == model.tag(text, on="words")
+    else:
+        assert model.classify(text).score == model.classify(text, window=8).score
+        assert model.classify(text).score != model.classify(text, window=0).score
 
 
 def test_a_conversation_goes_on_as_it_was_learned(tmp_path):

@@ -20,6 +20,7 @@ from .model import Model
 from .models import FAMILIES, build, configure, describe, family_of, hf
 from .models.interface import set_state, state_of
 from .models.seq2seq import Translator
+from .readings import Habits
 from .text import AnyTokenizer, hf_files, load_tokenizer
 from .text.check import SETTINGS_FILE
 from .text.layouts import LAYOUTS
@@ -36,7 +37,7 @@ if TYPE_CHECKING:  # loading a translator needs none of the objectives
 FORMAT = 1
 PROCESSOR = "preprocessor_config.json"
 Files = dict[str, bytes | File]
-KEYS = ("format_version", "model_type", "model", "decode", "chat")
+KEYS = ("format_version", "model_type", "model", "decode", "chat", "reading")
 # settings of generation: their names and ours
 ALWAYS = {
     "max_new_tokens": "max_new_tokens",
@@ -118,8 +119,8 @@ def _ours(folder: Path, values: dict[str, Any]) -> Model:
     net = _built(config)
     set_state(net, tensors(folder, shapes).load(), place=folder)
     decode = from_dict(SearchConfig, values.get("decode", {}), place=path, at="decode.")
-    template, processor = _template(values, path), _processor(folder)
-    return Model(net, tokenizer, config, decode, folder, template, processor)
+    template, processor, habits = _template(values, path), _processor(folder), _habits(values, path)
+    return Model(net, tokenizer, config, decode, folder, template, processor, habits)
 
 
 def _published(folder: Path) -> Model:
@@ -148,9 +149,10 @@ def _published(folder: Path) -> Model:
     if tokenizer is not None:
         fits(tokenizer, config, folder)
     noted = values.get("qkv")
-    template = _template(noted, place) if isinstance(noted, dict) else None
+    own = noted if isinstance(noted, dict) else {}
+    template, habits = _template(own, place), _habits(own, place)
     decode, processor = _decode(values, folder, net), _processor(folder)
-    return Model(net, tokenizer, config, decode, folder, template, processor)
+    return Model(net, tokenizer, config, decode, folder, template, processor, habits)
 
 
 def _template(values: Mapping[str, Any], place: object) -> "ChatTemplate | None":
@@ -159,6 +161,10 @@ def _template(values: Mapping[str, Any], place: object) -> "ChatTemplate | None"
     from .data.objectives.chat import ChatTemplate
 
     return from_dict(ChatTemplate, values["chat"], place=place, at="chat.")
+
+
+def _habits(values: Mapping[str, Any], place: object) -> Habits:
+    return from_dict(Habits, values.get("reading", {}), place=place, at="reading.")
 
 
 def _tokenizer(folder: Path) -> AnyTokenizer | None:
@@ -246,6 +252,8 @@ def files(model: Model, weights: Mapping[str, Tensor] | None = None, card: str =
     noted: dict[str, Any] = {} if model.has_pictures else {"decode": to_dict(model.decode)}
     if model.template is not None:
         noted["chat"] = to_dict(model.template)
+    if model.habits != Habits():
+        noted["reading"] = to_dict(model.habits)
     common = {"README.md": (card or f"# {model!r}\n").encode()}
     if model.processor is not None:
         from .data.images.published import settings

@@ -14,6 +14,7 @@ from .decode.reader import Reader
 from .errors import DataError, MissingError, UsageError
 from .models import family_of
 from .models.seq2seq import Translator
+from .readings import Habits
 from .shapes import Batch, pad
 from .text import AnyTokenizer, Tokenizer
 from .weights import store
@@ -82,11 +83,13 @@ class Model:
         folder: Path | None = None,
         template: "ChatTemplate | None" = None,
         processor: "Processor | None" = None,
+        habits: Habits | None = None,
     ) -> None:
         self.net, self._tokenizer, self.config = net.eval(), tokenizer, config
         self.decode, self.folder = decode or SearchConfig(), folder
         self.template = template  # how the conversations it learned from were written
         self.processor = processor  # how pictures are made for it
+        self.habits = habits or Habits()  # how the texts it learned from were read
 
     @property
     def tokenizer(self) -> AnyTokenizer:
@@ -246,12 +249,16 @@ class Model:
         return read.fill(self, texts, n)
 
     def classify(
-        self, texts: Any, marked: Sequence[int] | None = None, window: int = 0, stride: int = 0
+        self,
+        texts: Any,
+        marked: Sequence[int] | None = None,
+        window: int | None = None,
+        stride: int | None = None,
     ) -> Any:
         """The label of a text or a pair, or of a picture, and the probability of each: `readings.Classified`.
 
         window, stride: a longer text is read in windows of so many tokens, one begun every `stride`, and their logits are
-        averaged; 0: the whole text, windows that do not overlap.
+        averaged; 0: the whole text, windows that do not overlap; None: as the model was trained.
         marked: places of global tokens, counted from 0, the family's first token included; None: as the family marks them.
         texts: str, a tuple of two, or a list of them; of a model of pictures a path, a PIL image, an array or tensor
         (H, W), (H, W, c) or (c, H, W) of bytes or numbers in 0 … 1, or a list of them."""
@@ -271,8 +278,10 @@ class Model:
 
         return detect(self, pictures, threshold)
 
-    def tag(self, texts: str | Sequence[str], on: Literal["tokens", "words"] = "tokens") -> Any:
-        """The spans of a text that are names, slots, …, with their characters: `readings.Marked`."""
+    def tag(self, texts: str | Sequence[str], on: Literal["tokens", "words"] | None = None) -> Any:
+        """The spans of a text that are names, slots, …, with their characters: `readings.Marked`.
+
+        on: each token by itself, or words by their first token; None: as the model was trained."""
         from . import read
 
         return read.tag(self, texts, on)

@@ -205,17 +205,20 @@ def _word(tok: Any, i: int) -> str:
 def classify(
     model: Model,
     texts: str | Pair | Sequence[str | Pair],
-    window: int = 0,
-    stride: int = 0,
+    window: int | None = None,
+    stride: int | None = None,
     marked: Sequence[int] | None = None,
 ) -> Any:
     """A label with its probability, and all others; or the number that the model was trained to give.
 
     str -> Classified, list -> list; a tuple of two strings is one pair of texts.  A text of more than `window` tokens is
-    read in windows of that many, which begin every `stride` tokens (0: they do not overlap), and has their mean logits."""
+    read in windows of that many, which begin every `stride` tokens (0: they do not overlap), and has their mean logits.  None: as the model was trained."""
     net = headed(model, "classify", "classes", "nsp", "pretraining")
     one = isinstance(texts, (str, tuple))
     given: list[Any] = [texts] if one else list(texts)
+    if window is None:
+        window, stride = model.habits.window, model.habits.stride if stride is None else stride
+    stride = stride or 0
     specials = Specials.of(model.tokenizer)
     pieces = [_pieces(model, specials, text, i, window, stride) for i, text in enumerate(given)]
     rows = [row for own in pieces for row in own]
@@ -262,13 +265,15 @@ def _pieces(
 
 
 @torch.inference_mode()
-def tag(model: Model, texts: str | Sequence[str], on: Literal["tokens", "words"] = "tokens") -> Any:
+def tag(
+    model: Model, texts: str | Sequence[str], on: Literal["tokens", "words"] | None = None
+) -> Any:
     """The spans that a text's tags mark, with their characters.  str -> Marked, list -> list.
 
-    `on`: as the model was trained, each token by itself, or each word between white space by its first token.  A text
+    `on`: each token by itself, or each word between white space by its first token; None: as the model was trained.  A text
     longer than the model's positions is read in pieces."""
     net, tok = headed(model, "tag", "tags"), model.tokenizer
-    given, specials = strings(texts), Specials.of(tok)
+    given, specials, on = strings(texts), Specials.of(tok), on or model.habits.on
     encoded = [tok.encode(text) for text in given]
     most = getattr(net, "max_positions", None)
     room = max(1, most - specials.one.extra) if most else max(map(len, encoded), default=1) or 1

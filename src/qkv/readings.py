@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Any
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Habits:
+    """How the texts were read that a model learned from: what `tag` and `classify` do unless they are told otherwise."""
+
+    on: Literal["tokens", "words"] = "tokens"  # every token has a tag, or every word by its first
+    window: int = 0  # tokens of a window of a long text; 0: texts are whole
+    stride: int = 0  # from the beginning of a window to that of the next; 0: they do not overlap
 
 
 @dataclass(frozen=True)

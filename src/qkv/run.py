@@ -202,6 +202,7 @@ def _train(
         recipe.decode,
         template=job.template,
         processor=job.processor,
+        habits=job.habits,
     )
     net.to(device)
     listen(Header(_header(folder, job, model)))

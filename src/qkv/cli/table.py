@@ -483,10 +483,10 @@ VERBS: tuple[Verb, ...] = (
             Opt(
                 name="--on",
                 metavar="tokens|words",
-                default="tokens",
+                optional=True,
                 choices=("tokens", "words"),
-                en="each token by itself, or words by their first token",
-                ko="토큰마다, 또는 낱말의 첫 토큰으로",
+                en="each token by itself, or words by their first token [as it was trained]",
+                ko="토큰마다, 또는 낱말의 첫 토큰으로 [학습한 대로]",
             ),
         ),
         examples=('qkv tag --model runs/ner-1 "김재원은 서울에 산다"',),

@@ -7,6 +7,7 @@ from ..data.objectives.chat import ChatTemplate
 from ..data.report import SkipReport
 from ..learn.loop import Stream, Validate
 from ..model import Model
+from ..readings import Habits
 from ..recipe import PICTURES, TRANSLATE, Recipe
 from ..text import AnyTokenizer
 
@@ -42,6 +43,11 @@ class Job(Protocol):
     @property
     def template(self) -> ChatTemplate | None:
         """How conversations are written, where the data holds any."""
+        ...
+
+    @property
+    def habits(self) -> Habits:
+        """How its texts are read."""
         ...
 
     def stream(self) -> Stream: ...

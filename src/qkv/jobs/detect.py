@@ -23,6 +23,7 @@ from ..learn.boxes import cardinality, detection_terms
 from ..learn.loop import Validate
 from ..learn.precision import Scene, average_precision
 from ..model import Model
+from ..readings import Habits
 from ..recipe import Recipe
 from ..shapes import Batch
 from .images import picture_batch
@@ -124,6 +125,7 @@ class DetectJob:
     written: list[dict[str, Any]] = field(default_factory=list)
     tokenizer: None = None
     template: None = None
+    habits: Habits = field(default_factory=Habits)
 
     @classmethod
     def read(cls, recipe: Recipe, start: Model | None = None) -> "DetectJob":

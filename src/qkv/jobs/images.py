@@ -19,6 +19,7 @@ from ..errors import DataError
 from ..learn import scores
 from ..learn.loop import Validate
 from ..model import Model
+from ..readings import Habits
 from ..recipe import Recipe
 from ..shapes import Batch
 from .reading import Pictures, Reader, check, known
@@ -85,6 +86,7 @@ class ImagesJob:
     written: list[dict[str, Any]] = field(default_factory=list)
     tokenizer: None = None
     template: None = None
+    habits: Habits = field(default_factory=Habits)
 
     @classmethod
     def read(cls, recipe: Recipe, start: Model | None = None) -> "ImagesJob":

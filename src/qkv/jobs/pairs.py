@@ -16,6 +16,7 @@ from ..errors import DataError, TokenizerError
 from ..learn import measure
 from ..learn.loop import Validate
 from ..model import Model
+from ..readings import Habits
 from ..recipe import Recipe
 from ..score import corpus_nll
 from ..text import AnyTokenizer
@@ -71,6 +72,10 @@ class PairsJob:
     @property
     def template(self) -> None:
         return None
+
+    @property
+    def habits(self) -> Habits:
+        return Habits()
 
     def stream(self) -> Stream:
         alpha, tok = self.recipe.text.sample_alpha, self.tokenizer

@@ -12,9 +12,9 @@ from torch import Tensor
 from ..data.objectives import OBJECTIVES, Specials, evaluation, feed
 from ..data.objectives.answer import Answers, spans_of
 from ..data.objectives.chat import ChatTemplate
-from ..data.objectives.classify import Labelled
+from ..data.objectives.classify import ClassifyConfig, Labelled
 from ..data.objectives.feed import Task
-from ..data.objectives.tag import Tagged
+from ..data.objectives.tag import TagConfig, Tagged
 from ..data.records import Record, RecordSource, read_records
 from ..data.report import SkipReport
 from ..errors import ConfigError
@@ -23,6 +23,7 @@ from ..learn.loop import Stream, Validate
 from ..learn.terms import term_loss, terms_of
 from ..model import Model
 from ..models.interface import Predictions
+from ..readings import Habits
 from ..recipe import Recipe
 from ..shapes import Batch
 from ..text import AnyTokenizer, TextConfig
@@ -107,6 +108,15 @@ class TextsJob:
     @property
     def template(self) -> ChatTemplate | None:
         return getattr(self.train.config, "template", None)
+
+    @property
+    def habits(self) -> Habits:
+        config = self.train.config
+        if isinstance(config, TagConfig):
+            return Habits(on=config.on)
+        if isinstance(config, ClassifyConfig):
+            return Habits(window=config.window, stride=config.stride)
+        return Habits()
 
     def stream(self) -> Stream:
         return feed(self.train, self.recipe.train.batch_tokens, self.recipe.seed)
