@@ -17,6 +17,23 @@ NETS = {
     "transformer": {"family": "transformer", "d_model": 8, "n_heads": 2, "d_ff": 8},
     "gpt2": {"family": "gpt2", "d_model": 8, "n_heads": 2, "n_layers": 1, "max_positions": 32},
     "llama": {"family": "llama", "d_model": 8, "n_heads": 2, "n_layers": 1, "max_positions": 32},
+    "t5": {"family": "t5", "size": "tiny", "d_model": 8, "n_heads": 2, "d_head": 4, "d_ff": 8},
+    "bart": {
+        "family": "bart",
+        "size": "tiny",
+        "d_model": 8,
+        "n_heads": 2,
+        "d_ff": 8,
+        "max_positions": 32,
+    },
+    "marian": {
+        "family": "marian",
+        "d_model": 8,
+        "n_heads": 2,
+        "d_ff": 8,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+    },
     "bert": {"family": "bert", "d_model": 8, "n_heads": 2, "n_layers": 1, "max_positions": 32},
 }
 
@@ -76,3 +93,21 @@ def test_marked_tokens_reach_the_layers(name):
 def test_a_misspelled_pattern_is_a_named_error():
     with pytest.raises(ConfigError, match="QKV-010.*did you mean 'window'"):
         made("bert", pattern="windw(3)")
+
+
+@pytest.mark.parametrize("family", ["vit", "hybrid"])
+def test_pictures_take_a_pattern_over_their_rows_of_tokens(family):
+    from qkv.pictures import of_pixels
+
+    def net(pattern):
+        torch.manual_seed(0)
+        values = {"family": family, "size": "tiny", "labels": ("a", "b"), "pattern": pattern}
+        return build(configure(values)).eval()
+
+    pixels = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        plain, sparse, full = (
+            net(p).encode(of_pixels(pixels)).states for p in (None, "window(1)", "full")
+        )
+    assert not torch.allclose(plain, sparse)
+    torch.testing.assert_close(full, plain)

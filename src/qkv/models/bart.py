@@ -73,6 +73,7 @@ class BartConfig:
     max_positions: int = 1024
     activation: Activation = "gelu"
     norm_first: bool = False  # mBART: pre-norm with a final norm
+    pattern: str | None = None  # who sees whom in both: "window(256) | global(1)"
     scale_embedding: bool = False  # embeddings x √C
     tie: bool = True  # source = target = output
     dropout: float = 0.1
@@ -110,6 +111,7 @@ def stack(config: Any, *, decoder: bool) -> StackConfig:
         d_ff=(config.decoder_ff if decoder else None) or config.d_ff,
         d_memory=config.d_model if decoder else None,
         causal=decoder,
+        pattern=config.pattern,
         norm_first=norm_first,
         final_norm=norm_first,
         activation=config.activation,

@@ -52,6 +52,7 @@ class HybridConfig:
     n_heads: int = 8
     d_ff: int | None = None  # None: 4 x d_model
     activation: Activation = "gelu"
+    pattern: str | None = None  # which tokens see which, row by row: "window(7) | global(1)"
     norm_eps: float = 1e-6
     pool: Pool = "mean"  # labels are read from the mean of the cells, or from a learned first token
     dropout: float = 0.0
@@ -127,6 +128,7 @@ class HybridConfig:
             norm_first=True,
             final_norm=True,
             activation=self.activation,
+            pattern=self.pattern,
             dropout=self.dropout,
             attn_dropout=self.attn_dropout,
         )

@@ -38,6 +38,7 @@ class MarianConfig:
     decoder_ff: int | None = None
     max_positions: int = 512
     activation: Activation = "silu"
+    pattern: str | None = None  # who sees whom in both: "window(256) | global(1)"
     scale_embedding: bool = True  # embeddings x √C
     tie: bool = True  # output = target (= source, where they share a vocabulary)
     dropout: float = 0.1

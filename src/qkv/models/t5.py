@@ -69,6 +69,7 @@ class T5Config:
     buckets: int = 32  # of distances: half of them one token wide
     far: int = 128  # tokens; from here on, the last bucket
     activation: Activation = "relu"
+    pattern: str | None = None  # who sees whom in both: "window(256) | global(1)"
     gated: bool = False
     norm_eps: float = 1e-6
     tie: Literal["all", "inputs"] = "all"  # inputs: the output has a matrix of its own (1.1)
@@ -93,6 +94,7 @@ class T5Config:
             d_ff=self.d_ff,
             d_memory=self.d_model if decoder else None,
             causal=decoder,
+            pattern=self.pattern,
             norm="rms",
             norm_eps=self.norm_eps,
             norm_first=True,

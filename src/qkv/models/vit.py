@@ -67,6 +67,7 @@ class VitConfig:
     activation: Activation = "gelu"
     norm_eps: float = EPS
     qkv_bias: bool = True
+    pattern: str | None = None  # which tokens see which, row by row: "window(7) | global(1)"
     pool: Pool = (
         "first"  # labels are read from a learned first token, or from the mean of the patches
     )
@@ -126,6 +127,7 @@ class VitConfig:
             activation=self.activation,
             qkv_bias=self.qkv_bias,
             out_bias=True,
+            pattern=self.pattern,
             dropout=self.dropout,
             attn_dropout=self.attn_dropout,
         )
