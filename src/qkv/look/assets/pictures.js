@@ -3,8 +3,12 @@ function overlayView(view) {
   const section = make("section"), chips = make("div", "tabs"), layers = make("div", "tabs");
   const canvas = make("canvas", "picture"), context = canvas.getContext("2d");
   const bytes = Uint8Array.from(atob(view.rgb), (c) => c.charCodeAt(0));
-  canvas.width = view.width;
-  canvas.height = view.height;
+  const plain = make("canvas"), pixel = plain.getContext("2d"); // one pixel each; a small picture is shown larger
+  const zoom = Math.max(1, Math.ceil(640 / Math.max(view.width, view.height)));
+  plain.width = view.width;
+  plain.height = view.height;
+  canvas.width = view.width * zoom;
+  canvas.height = view.height * zoom;
   canvas.setAttribute("role", "img");
   let at = 0, map = 0, strength = 0.85, field = -1, query = 0; // field -1: what the answer looks at
   const [rows, columns] = view.grid;
@@ -18,11 +22,11 @@ function overlayView(view) {
     return top + (v - i) * (low - top);
   }
   function frame(box, chosen) {
-    const scale = Math.max(1, view.width / 320);
+    const scale = Math.max(1, canvas.width / 480), [left, top, right, low] = box.map((x) => x * zoom);
     [[4 * scale, "#ffffff"], [2 * scale, chosen ? "#d55e00" : "#0072b2"]].forEach(([width, ink]) => {
       context.lineWidth = width;
       context.strokeStyle = ink;
-      context.strokeRect(box[0], box[1], box[2] - box[0], box[3] - box[1]);
+      context.strokeRect(left, top, right - left, low - top);
     });
   }
   function ofCell() { // where the chosen cell looks, as a map
@@ -32,7 +36,7 @@ function overlayView(view) {
   function draw() {
     const thing = view.things[at], asked = thing && (thing.maps.find((m) => m.name === names[map]) || thing.maps[0]);
     const layer = field < 0 ? asked : ofCell();
-    const image = context.createImageData(view.width, view.height);
+    const image = pixel.createImageData(view.width, view.height);
     const paper = dark.matches ? 16 : 255, veil = view.heat ? [213, 94, 0] : [paper, paper, paper];
     for (let y = 0, p = 0; y < view.height; y += 1) {
       for (let x = 0; x < view.width; x += 1, p += 1) {
@@ -42,7 +46,9 @@ function overlayView(view) {
         image.data[4 * p + 3] = 255;
       }
     }
-    context.putImageData(image, 0, 0);
+    pixel.putImageData(image, 0, 0);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(plain, 0, 0, canvas.width, canvas.height);
     view.things.forEach((other, k) => { if (other.box && k !== at) frame(other.box, false); });
     if (thing && thing.box) frame(thing.box, true);
     if (field >= 0) {
