@@ -6,6 +6,8 @@ import json
 import pytest
 import torch
 
+import qkv
+from qkv import cli
 from qkv.errors import ConfigError, DataError, QkvError
 from qkv.generate import Generation
 from qkv.model import Model
@@ -166,3 +168,22 @@ def test_config_error_for_a_reader():
     with pytest.raises(ConfigError) as e:
         del_step.generate("a")
     assert e.value.code == "QKV-013"
+
+
+def test_what_a_publisher_asks_of_generation_and_we_do_not_have_is_told(tmp_path, capsys):
+    model_of("gpt2").save(tmp_path / "m")
+    path = tmp_path / "m" / "generation_config.json"
+    config = tmp_path / "m" / "config.json"
+    values = json.loads(config.read_text("utf-8"))
+    values.pop("qkv")  # as a publisher writes it
+    config.write_text(json.dumps(values), "utf-8")
+    told = json.loads(path.read_text("utf-8"))
+    (tmp_path / "m" / "manifest.json").unlink()
+    assert qkv.load(tmp_path / "m").family == "gpt2"  # nothing to tell: warnings are errors here
+    path.write_text(
+        json.dumps(told | {"guidance_scale": 1.5, "begin_suppress_tokens": [3]}), "utf-8"
+    )
+    with pytest.warns(UserWarning, match="begin_suppress_tokens, guidance_scale"):
+        qkv.load(tmp_path / "m")
+    assert cli.main(["generate", "--model", str(tmp_path / "m"), "a", "--max-new-tokens", "1"]) == 0
+    assert "guidance_scale" in capsys.readouterr().err

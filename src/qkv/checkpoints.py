@@ -5,6 +5,7 @@ published   config.json with a model_type, tensors under its publisher's names: 
 
 import json
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -204,7 +205,14 @@ def _decode(values: Mapping[str, Any], folder: Path, net: nn.Module) -> SearchCo
     place = folder / CONFIG
     if isinstance(noted, dict):
         return from_dict(SearchConfig, noted.get("decode", {}), place=place, at="qkv.decode.")
-    return asked(generation(folder)[0], net)
+    known, others = generation(folder)
+    unheard = [*others, *(k for k in ("begin_suppress_tokens",) if known.get(k))]
+    if unheard and hasattr(net, "step"):
+        seen = (
+            f"{folder}: settings of generation that qkv does not have: {', '.join(sorted(unheard))}"
+        )
+        warnings.warn(f"{seen}; its answers may differ from the publisher's", stacklevel=2)
+    return asked(known, net)
 
 
 def asked(known: Mapping[str, Any], net: nn.Module) -> SearchConfig:

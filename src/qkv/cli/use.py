@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,12 @@ def open_model(source: str | None, verb: str) -> "Model":
         raise UsageError("--model is missing", place=f"qkv {verb}", fix=fix)
     from ..checkpoints import load
 
-    return load(source)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always", UserWarning)
+        model = load(source)
+    for warning in heard:
+        say(str(warning.message))
+    return model
 
 
 # ---- translate
