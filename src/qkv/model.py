@@ -135,12 +135,6 @@ class Model:
         """Does it read pictures, and no text?"""
         return hasattr(self.net, "channels")
 
-    def reads_pictures(self) -> "Processor":
-        """How pictures are made for it.  Raises UsageError where it reads text, MissingError QKV-021 where nothing says how."""
-        from . import pictures
-
-        return pictures.processor_of(self)
-
     def __repr__(self) -> str:
         n = sum(p.numel() for p in self.net.parameters())
         if self.has_pictures:
@@ -432,7 +426,8 @@ class Model:
         reader: Reader | None = None,
     ) -> Iterator[list[Translation]]:
         """The n-best of every text, in order; the stop strings of `reader` end them."""
-        texts, _ = list(texts), self.tokenizer  # an iterator would be at its end after the check
+        tokenizer = self.tokenizer  # a model of pictures says so before anything else
+        texts = list(texts)  # an iterator would be at its end after the check
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise DataError(f"text {i} is {type(text).__name__}, not str", fix="pass strings")
@@ -440,7 +435,7 @@ class Model:
         # nothing to read: nothing to say, instead of what <eos> alone would make the net invent
         sources = [self.ids(text) if text.strip() else [] for text in texts]
         for text, ids, found in zip(texts, sources, engine(sources), strict=True):
-            shown = tuple(self.tokenizer.tokens(ids))
+            shown = tuple(tokenizer.tokens(ids))
             yield [self._translation(text, shown, h, reader) for h in found]
 
     def _translation(

@@ -14,7 +14,8 @@ from .data.images.decode import Bytes, Unusable, from_image, from_numbers
 from .data.images.sources import single
 from .errors import DataError, MissingError, UsageError
 from .model import Model
-from .readings import Classified, Label
+from .models.encoder import Problem
+from .readings import Classified
 from .shapes import Batch
 
 if TYPE_CHECKING:
@@ -152,23 +153,16 @@ def classify(model: Model, given: Any) -> Any:
             f"classify needs a model with a head for classes; this one is {model.family}",
             fix="load a model that was trained for it",
         )
-    from .read import sound
+    from .read import scored, sound
 
     one, asked = pictures_of(given)
     names, pixels = made(model, asked)
-    problem = getattr(head, "problem", "one")
+    problem: Problem = getattr(head, "problem", "one")
     found: list[list[float]] = [[] for _ in names]
     for chosen, batch in batches(pixels, model.device):
         z = sound(model.net.logits(typed(model, batch))).float()  # type: ignore[operator]
-        if problem != "value":
-            z = z.sigmoid() if problem == "many" else z.softmax(-1)
-        for i, row in zip(chosen, z.tolist(), strict=True):
+        for i, row in zip(chosen, scored(z, problem).tolist(), strict=True):
             found[i] = row
-    answers = [classified(n, model.config.labels, s) for n, s in zip(names, found, strict=True)]
+    labels = model.config.labels
+    answers = [Classified.ranked(n, labels, s) for n, s in zip(names, found, strict=True)]
     return answers[0] if one else answers
-
-
-def classified(source: str, names: Sequence[str], found: Sequence[float]) -> Classified:
-    ranked = sorted(zip(names, found, strict=True), key=lambda x: -x[1])
-    labels = tuple(Label(name, score) for name, score in ranked)
-    return Classified(source, labels[0].name, labels[0].score, labels)

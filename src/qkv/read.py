@@ -16,8 +16,9 @@ from .data.objectives.tag import marks, unmade, word_spans
 from .data.objectives.texts import solid
 from .errors import ConfigError, DataError, QkvError, UsageError
 from .model import MULTIPLE, Model
+from .models.encoder import Problem
 from .parts.recurrent import in_sixteens
-from .readings import Answer, Classified, Filled, Guess, Label, Marked, Span
+from .readings import Answer, Classified, Filled, Guess, Marked, Span
 from .shapes import Batch, pad
 from .text import AnyTokenizer, Tokenizer
 
@@ -119,6 +120,13 @@ def sound(x: Tensor) -> Tensor:
             code="QKV-075",
         )
     return x
+
+
+def scored(z: Tensor, problem: Problem) -> Tensor:
+    """The logits of labels (…, n) as probabilities, or as they are where the labels are numbers."""
+    if problem == "value":
+        return z
+    return z.sigmoid() if problem == "many" else z.softmax(-1)
 
 
 def positive(**values: int) -> None:
@@ -223,7 +231,7 @@ def classify(
     pieces = [_pieces(model, specials, text, i, window, stride) for i, text in enumerate(given)]
     rows = [row for own in pieces for row in own]
     names = model.config.labels if net.head.kind == "classes" else FOLLOWS
-    problem = net.head.problem if net.head.kind == "classes" else "one"
+    problem: Problem = net.head.problem if net.head.kind == "classes" else "one"
 
     def question(batch: Batch) -> Sequence[Tensor]:
         return list(sound(net.labelled(net.encode(with_marks(batch, marked)))).float().cpu())
@@ -231,11 +239,7 @@ def classify(
     found, made = iter(ask(model, rows, question)), []
     for text, own in zip(given, pieces, strict=True):
         z = torch.stack([next(found) for _ in own]).mean(0)
-        if problem != "value":
-            z = z.sigmoid() if problem == "many" else z.softmax(-1)
-        scores = sorted(zip(names, z.tolist(), strict=True), key=lambda x: -x[1])
-        labels = tuple(Label(name, score) for name, score in scores)
-        made.append(Classified(text, labels[0].name, labels[0].score, labels))
+        made.append(Classified.ranked(text, names, scored(z, problem).tolist()))
     return made[0] if one else made
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,15 @@ class Classified:
     label: str
     score: float
     labels: tuple[Label, ...]
+
+    @classmethod
+    def ranked(
+        cls, source: str | tuple[str, str], names: Sequence[str], scores: Sequence[float]
+    ) -> Self:
+        """From a score for each name, in the order of the names."""
+        pairs = sorted(zip(names, scores, strict=True), key=lambda x: -x[1])
+        labels = tuple(Label(name, score) for name, score in pairs)
+        return cls(source, labels[0].name, labels[0].score, labels)
 
     def to_dict(self) -> dict[str, Any]:
         made = asdict(self)

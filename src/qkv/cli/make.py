@@ -171,6 +171,8 @@ def show_run(run: "Run") -> None:
 def next_commands(folder: Path, text: str, test: str = "test.tsv") -> None:
     """What a person would type now, ready to paste."""
     where = shlex.quote(here(str(folder)))
+    from ..recipe import PICTURES
+
     kind = _objective(folder)
     verb = NEXT.get(kind, "translate")
     if kind in PICTURES:
@@ -204,9 +206,6 @@ NEXT = {
     "image-classify": "classify",
     "detect": "detect",
 }
-
-
-PICTURES = ("image-classify", "detect")  # objectives on pictures
 
 
 def _objective(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from ..data.report import counted
 from ..messages import t
 from .out import duration, one_line, result, say, size, table
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 def show_plan(plan: "DryRun") -> None:
     """Data, sizes, memory and time, a line each."""
     report = plan.report
-    skipped = ", ".join(f"{n:,} {reason}" for reason, n in report["skipped"].items())
+    skipped = counted(report["skipped"])
     lines, used, pictures = report["lines"], report["used"], plan.unit == "pictures"
     (what, ko), (one, ko_one) = (
         (("entries", "개"), ("pictures", "장")) if pictures else (("lines", "줄"), ("pairs", "쌍"))

@@ -12,7 +12,7 @@ from ..errors import ConfigError, DataError
 from .builtin import read_builtin_records
 from .formats import SUFFIXES, Column, json_records, plain, table_rows
 from .lines import decode, read_lines, read_whole
-from .report import SkipReport
+from .report import SkipReport, counted
 from .sources import INVISIBLE, Seen
 
 SQUAD = ("context", "question", "answers")
@@ -112,8 +112,7 @@ def read_records(source: RecordSource, report: SkipReport) -> Iterator[Record]:
     readers = {"text": _texts, "squad": _squad, "jsonl": _objects, "builtin": _built}
     yield from readers.get(source.kind, _cells)(source, report)
     if report.used == used:
-        counts = {k: n - before.get(k, 0) for k, n in report.skipped.items()}
-        said = ", ".join(f"{n:,} {reason}" for reason, n in counts.items() if n)
+        said = counted(report.since(before))
         raise DataError(
             f"no usable line ({said or 'the file is empty'})",
             place=source.path,

@@ -9,7 +9,7 @@ import json
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..messages import t
@@ -64,6 +64,11 @@ IN_MEMORY = 4 << 20  # bytes of entries before they move to a temporary file
 EXAMPLES = 3  # places per reason that a summary shows
 
 
+def counted(skipped: Mapping[str, int]) -> str:
+    """{"header": 1, "empty line": 2} -> "1 header, 2 empty line"."""
+    return ", ".join(f"{n:,} {reason}" for reason, n in skipped.items())
+
+
 class Pair(NamedTuple):
     """One example: two sides of text and where it was read ("file:line")."""
 
@@ -102,6 +107,11 @@ class SkipReport:
         self.used -= lines
         for line in range(int(first), int(first) + lines):
             self._count(file, line, reason)
+
+    def since(self, before: Mapping[str, int]) -> dict[str, int]:
+        """{reason: how many} of what was skipped after `before`, a copy of `skipped`, was taken."""
+        counts = {reason: n - before.get(reason, 0) for reason, n in self.skipped.items()}
+        return {reason: n for reason, n in counts.items() if n}
 
     def _count(self, file: str, line: int, reason: str) -> None:
         self.skipped[reason] += 1

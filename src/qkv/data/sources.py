@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ..errors import ConfigError, DataError, did_you_mean
 from .formats import SUFFIXES, Column, plain, rows
-from .report import Pair, SkipReport
+from .report import Pair, SkipReport, counted
 
 INVISIBLE = (
     " \t\r\n\v\f\x1c\x1d\x1e\x1f\x85\xa0\u00ad\u200b\u200c\u200d\u2028\u2029\u2060\u3000\ufeff"
@@ -104,9 +104,7 @@ def read_pairs(source: PairSource, report: SkipReport) -> Iterator[Pair]:
             report.use()
             yield Pair(cells[0].strip(), cells[1].strip(), f"{file}:{line}")
     if report.used == used:
-        raise _nothing(
-            source, file, seen, {k: n - before.get(k, 0) for k, n in report.skipped.items()}
-        )
+        raise _nothing(source, file, seen, report.since(before))
 
 
 def read_texts(
@@ -162,11 +160,9 @@ class Seen:
 
 
 def _nothing(source: PairSource, file: str, seen: Seen, skipped: dict[str, int]) -> DataError:
-    counts = (
-        ", ".join(f"{n:,} {reason}" for reason, n in skipped.items() if n) or "the file is empty"
-    )
-    real = {k: n for k, n in skipped.items() if n and k not in ("header", "empty line")}
-    if set(real) == {"missing column"}:
+    counts = counted(skipped) or "the file is empty"
+    real = skipped.keys() - {"header", "empty line"}
+    if real == {"missing column"}:
         return DataError(
             f"no line has the columns {', '.join(map(str, source.columns))} ({counts})",
             place=file,
@@ -175,7 +171,7 @@ def _nothing(source: PairSource, file: str, seen: Seen, skipped: dict[str, int])
             code="QKV-034",
         )
     fix = "check the file and its columns"
-    if set(real) == {"filtered"}:
+    if real == {"filtered"}:
         wanted = next(iter(seen.allowed[0]), "")
         fix = f"where = {source.where} keeps no row; " + did_you_mean(wanted, seen.met)
     return DataError(f"no usable line ({counts})", place=file, fix=fix, code="QKV-032")

@@ -18,16 +18,17 @@ from ..data.images.sources import ImageSource
 from ..data.objectives.base import Draw
 from ..data.report import SkipReport
 from ..detect import Found, best_of
-from ..errors import DataError
 from ..learn.boxes import cardinality, detection_terms
 from ..learn.loop import Validate
 from ..learn.precision import Scene, average_precision
 from ..model import Model
+from ..pictures import processor_of
 from ..readings import Habits
 from ..recipe import Recipe
 from ..shapes import Batch
 from .images import picture_batch
 from .pairs import held_out
+from .reading import apart
 
 NOISE = 40  # purpose of random numbers; augment.py has a smaller one, shapes.py a larger
 NO_PIXELS = np.zeros((0, 0, 0), np.uint8)
@@ -143,13 +144,7 @@ class DetectJob:
         if other is not None:
             reader.read(read_boxes(other, dev_report, names, channels)[1], 1.0)
         train, dev = reader.scenes(0), reader.scenes(1)
-        if not len(train) or not len(dev):
-            raise DataError(
-                f"{len(train) + len(dev)} pictures are too few to hold {recipe.data.holdout:.0%} apart",
-                place=source.path,
-                fix="give [data.dev], or a larger data.holdout",
-                code="QKV-032",
-            )
+        apart(train, dev, recipe, source)
         if start is None:
             mean, std = mean_and_std(train.shelf, 512)
             processor = replace(processor, mean=mean, std=std)
@@ -254,7 +249,7 @@ def measure_file(model: Model, source: ImageSource | str | Path) -> dict[str, An
     if not isinstance(source, ImageSource):
         source = ImageSource(path=str(source))
     report, labels = SkipReport(), tuple(model.config.labels)
-    processor, channels = model.reads_pictures(), int(model.net.channels)  # type: ignore[arg-type]
+    processor, channels = processor_of(model), int(model.net.channels)  # type: ignore[arg-type]
     reader = Reader(processor, channels)
     reader.read(read_boxes(source, report, labels, channels)[1], 1.0)
     scenes = reader.scenes(1)
@@ -276,7 +271,7 @@ def chosen(config: DetectConfig) -> Processor:
 
 def sized(start: Model, config: DetectConfig) -> Processor:
     """A model's own, with the size that is asked for."""
-    made = start.reads_pictures()
+    made = processor_of(start)
     return replace(made, size=chosen(config).size) if config.shortest else made
 
 

@@ -19,10 +19,11 @@ from ..errors import DataError
 from ..learn import scores
 from ..learn.loop import Validate
 from ..model import Model
+from ..pictures import processor_of
 from ..readings import Habits
 from ..recipe import Recipe
 from ..shapes import Batch
-from .reading import Pictures, Reader, check, known
+from .reading import Pictures, Reader, apart, check, known
 
 
 class PictureStream:
@@ -103,13 +104,7 @@ class ImagesJob:
         config = replace(config, classes=reader.found())
         check(config.classes, source)
         train, dev = (reader.pictures(side, config.classes) for side in (0, 1))
-        if not len(train) or not len(dev):
-            raise DataError(
-                f"{len(train) + len(dev)} pictures are too few to hold {recipe.data.holdout:.0%} apart",
-                place=source.path,
-                fix="give [data.dev], or a larger data.holdout",
-                code="QKV-032",
-            )
+        apart(train, dev, recipe, source)
         made = reader.processor
         if made is None:
             raise DataError("no picture was read", place=source.path, fix="check the path")
@@ -188,7 +183,7 @@ def measure_file(model: Model, source: ImageSource, rows: int = 64) -> dict[str,
     """Accuracy, macro-F1 and loss on other labelled pictures: {"examples", "skipped", "scores"}.
 
     Classes are the model's; a picture of another is counted as "unknown label"."""
-    processor = model.reads_pictures()
+    processor = processor_of(model)
     report = SkipReport()
     channels: int = model.net.channels  # type: ignore[assignment]
     reader = Reader(None, processor, channels, tuple(model.config.labels))

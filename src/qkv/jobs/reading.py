@@ -1,5 +1,6 @@
 """Sources of labelled pictures -> two sides, train and dev, all of one size, each picture on one of them."""
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -13,6 +14,7 @@ from ..data.objectives.classify import natural
 from ..data.report import SkipReport
 from ..errors import ConfigError, DataError
 from ..model import Model
+from ..pictures import processor_of
 from ..recipe import Recipe
 from .pairs import held_out
 
@@ -88,7 +90,7 @@ class Reader:
 def known(recipe: Recipe, start: Model | None, source: ImageSource) -> tuple[Processor | None, int]:
     """(how pictures are made, None where the first one decides; their channels)."""
     if start is not None:
-        return start.reads_pictures(), int(start.net.channels)  # type: ignore[arg-type]
+        return processor_of(start), int(start.net.channels)  # type: ignore[arg-type]
     channels = recipe.model.get("channels", 1 if source.kind == "idx" else 3)
     if channels not in (1, 3):
         raise ConfigError(f"model.channels = {channels}", fix="1 (grey) or 3 (colour)")
@@ -107,6 +109,17 @@ def decided(recipe: Recipe | None, shape: tuple[int, ...]) -> Processor:
 def of_size(size: Any) -> Processor:
     height, width = (size, size) if isinstance(size, int) else size
     return Processor(size=Size(height=height, width=width))
+
+
+def apart(train: Sized, dev: Sized, recipe: Recipe, source: ImageSource) -> None:
+    """Raises DataError QKV-032 where one side has no picture."""
+    if not len(train) or not len(dev):
+        raise DataError(
+            f"{len(train) + len(dev)} pictures are too few to hold {recipe.data.holdout:.0%} apart",
+            place=source.path,
+            fix="give [data.dev], or a larger data.holdout",
+            code="QKV-032",
+        )
 
 
 def check(classes: tuple[str, ...], source: ImageSource) -> None:

@@ -15,7 +15,7 @@ from ..parts.recurrent import in_sixteens
 from ..shapes import Batch, Ids, States
 from ..weights.table import Op, Table, flat
 from .encoder import Head, HeadConfig, Problem, each, given
-from .hf import Keys
+from .hf import PROBLEMS, Keys, inverse, their_labels
 from .interface import Choices, Memory, Predictions, Term, Values
 from .seq2seq import Ends, Tie, Translator, shifted
 from .transformer import TransformerReader, TransformerWriter, begin
@@ -42,11 +42,6 @@ HEADS: dict[str, HeadKind] = {
     "ForConditionalGeneration": "lm",
     "ForSequenceClassification": "classes",
     "ForQuestionAnswering": "span",
-}
-PROBLEMS: dict[str, Problem] = {
-    "single_label_classification": "one",
-    "multi_label_classification": "many",
-    "regression": "value",
 }
 THEIRS: dict[str, Activation] = {
     "gelu": "gelu",
@@ -361,18 +356,12 @@ def to_hf(config: BartConfig) -> dict[str, Any]:
         "classifier_dropout": config.head_dropout,
         "bos_token_id": config.bos_id,
     }
-    if config.head == "classes":
-        made |= {
-            "id2label": {str(i): label for i, label in enumerate(config.labels)},
-            "label2id": {label: i for i, label in enumerate(config.labels)},
-            "problem_type": next(t for t, ours in PROBLEMS.items() if ours == config.problem),
-        }
-    return made
+    return made | (their_labels(config) if config.head == "classes" else {})
 
 
 def their_sizes(config: Any) -> dict[str, Any]:
     """The inverse of `sizes` and `padding`, and the ids of decoding."""
-    words = {ours: theirs for theirs, ours in reversed(THEIRS.items())}
+    words = inverse(THEIRS)
     return {
         "is_encoder_decoder": True,
         "vocab_size": config.vocab_size,

@@ -13,7 +13,7 @@ from ..parts.heads import Pooler
 from ..parts.positions import sinusoid
 from ..weights.table import Op, Table
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
-from .hf import Keys, whole
+from .hf import PROBLEMS, Keys, inverse, their_labels, whole
 
 SIZES = {  # Turc et al. 2019, table 1; base and large: Devlin et al. 2019, section 3
     "tiny": dict(n_layers=2, d_model=128, n_heads=2),
@@ -97,11 +97,6 @@ THEIRS: dict[str, Activation] = {
     "swish": "silu",
     "tanh": "tanh",
     "sigmoid": "sigmoid",
-}
-PROBLEMS: dict[str, Problem] = {
-    "single_label_classification": "one",
-    "multi_label_classification": "many",
-    "regression": "value",
 }
 
 
@@ -343,28 +338,28 @@ def to_hf(config: BertConfig) -> dict[str, Any]:
         "eos_token_id": config.eos_id,
         "pad_token_id": config.pad_id,
     }
-    if config.labels:
-        made["id2label"] = {str(i): name for i, name in enumerate(config.labels)}
-        made["label2id"] = {name: i for i, name in enumerate(config.labels)}
-    if config.head == "classes":
-        made["problem_type"] = next(k for k, v in PROBLEMS.items() if v == config.problem)
-    words = {ours: theirs for theirs, ours in reversed(THEIRS.items())}
+    made |= their_labels(config)
+    words = inverse(THEIRS)
     values = _to_distilled if config.layout == "distilbert" else _to_bert
     return made | values(config, words[config.activation])
 
 
 def _to_bert(config: BertConfig, activation: str) -> dict[str, Any]:
+    own = {"type_vocab_size": config.kinds, "classifier_dropout": config.head_dropout}
+    return their_sizes(config, activation) | own
+
+
+def their_sizes(config: Any, activation: str) -> dict[str, Any]:
+    """The sizes of an encoder as BERT's config.json names them (BigBird, Longformer)."""
     return {
         "hidden_size": config.d_model,
         "num_hidden_layers": config.n_layers,
         "num_attention_heads": config.n_heads,
         "intermediate_size": config.d_ff or 4 * config.d_model,
-        "type_vocab_size": config.kinds,
         "hidden_act": activation,
         "layer_norm_eps": config.norm_eps,
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.attn_dropout,
-        "classifier_dropout": config.head_dropout,
     }
 
 

@@ -16,10 +16,10 @@ from ..parts.heads import Pooler
 from ..parts.patterns import Blocks, Full, Pattern
 from ..shapes import Batch, Keep, States
 from ..weights.table import Op, Table
-from .bert import LAYERS, OLD, PROBLEMS, THEIRS, begin, problem
+from .bert import LAYERS, OLD, THEIRS, begin, problem, their_sizes
 from .blocks import BlockAttention, Plan
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
-from .hf import Keys, whole
+from .hf import Keys, inverse, their_labels, whole
 
 SIZES: dict[str, dict[str, Any]] = {  # base and large: Zaheer et al. 2020, appendix E, table 8
     "tiny": dict(n_layers=2, d_model=128, n_heads=2, block=16, random=1),
@@ -282,7 +282,6 @@ def from_hf(keys: Keys) -> BigBirdConfig:
 
 
 def to_hf(config: BigBirdConfig) -> dict[str, Any]:
-    words = {ours: theirs for theirs, ours in reversed(THEIRS.items())}
     made: dict[str, Any] = {
         "model_type": "big_bird",
         "architectures": [HEADS[config.head]],
@@ -292,29 +291,17 @@ def to_hf(config: BigBirdConfig) -> dict[str, Any]:
         "use_bias": config.qkv_bias,
         "rescale_embeddings": config.rescale,
         "vocab_size": config.vocab_size,
-        "hidden_size": config.d_model,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "intermediate_size": config.d_ff or 4 * config.d_model,
         "max_position_embeddings": config.max_positions,
         "type_vocab_size": config.segments,
-        "hidden_act": words[config.activation],
-        "layer_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.tie,
-        "hidden_dropout_prob": config.dropout,
-        "attention_probs_dropout_prob": config.attn_dropout,
+        **their_sizes(config, inverse(THEIRS)[config.activation]),
         "classifier_dropout": config.head_dropout,
         "bos_token_id": config.bos_id,
         "eos_token_id": config.eos_id,
         "pad_token_id": config.pad_id,
         "sep_token_id": config.eos_id if config.sep_id is None else config.sep_id,
     }
-    if config.labels:
-        made["id2label"] = {str(i): name for i, name in enumerate(config.labels)}
-        made["label2id"] = {name: i for i, name in enumerate(config.labels)}
-    if config.head == "classes":
-        made["problem_type"] = next(k for k, v in PROBLEMS.items() if v == config.problem)
-    return made
+    return made | their_labels(config)
 
 
 # ---- their tensors

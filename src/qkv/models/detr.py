@@ -12,7 +12,7 @@ from ..weights.table import Op, Table
 from .bert import THEIRS
 from .detector import Detector
 from .detector import DetrConfig as DetrConfig
-from .hf import Keys
+from .hf import Keys, their_labels
 from .transformer import begin
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -233,10 +233,7 @@ def to_hf(config: DetrConfig) -> dict[str, Any]:
         "giou_loss_coefficient": _number(config.giou_weight),
         "eos_coefficient": config.nothing_weight,
     }
-    if config.labels:
-        made["id2label"] = {str(i): name for i, name in enumerate(config.labels)}
-        made["label2id"] = {name: i for i, name in enumerate(config.labels)}
-    return made
+    return made | their_labels(config)
 
 
 def _number(x: float) -> float:

@@ -9,7 +9,7 @@ from ..parts.block import Activation, StackConfig
 from ..parts.embed import EmbedConfig
 from ..weights.table import Op, Table, split, transpose
 from .decoder import DecoderEnds, LanguageModel
-from .hf import Keys, eos_ids, their_eos, whole
+from .hf import Keys, eos_ids, inverse, their_eos, whole
 
 SIZES = {
     "nano": dict(n_layers=4, d_model=128, n_heads=4, max_positions=64),
@@ -141,7 +141,7 @@ def from_hf(keys: Keys) -> Gpt2Config:
 
 
 def to_hf(config: Gpt2Config) -> dict[str, Any]:
-    words = {ours: theirs for theirs, ours in reversed(THEIRS.items())}
+    words = inverse(THEIRS)
     return {
         "model_type": "gpt2",
         "architectures": ["GPT2LMHeadModel" if config.head == "lm" else "GPT2Model"],

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, WeightsError, did_you_mean
 from ..weights.table import Table
+from .encoder import Problem
 
 # keys that say how a file was made, or how to use a model, and nothing about what it computes
 SILENT = frozenset(
@@ -32,6 +33,11 @@ SILENT = frozenset(
     "transformers_weights qkv author license created_date _commit_hash transformers.js_config".split()
 )
 MISSING: Any = object()
+PROBLEMS: dict[str, Problem] = {
+    "single_label_classification": "one",
+    "multi_label_classification": "many",
+    "regression": "value",
+}
 
 
 class Keys:
@@ -163,6 +169,22 @@ def eos_ids(keys: Keys, default: int | None) -> tuple[int | None, tuple[int, ...
         seen = f"eos_token_id must be an id or a list of ids (got {str(value)[:60]})"
         raise ConfigError(seen, place=keys.place, fix="correct config.json", code="QKV-011")
     return (ids[0], tuple(ids[1:])) if ids else (None, ())
+
+
+def their_labels(config: Any) -> dict[str, Any]:
+    """The inverse of `Keys.labels`, and what kind of answer a head for classes learns."""
+    made: dict[str, Any] = {}
+    if config.labels:
+        made["id2label"] = {str(i): name for i, name in enumerate(config.labels)}
+        made["label2id"] = {name: i for i, name in enumerate(config.labels)}
+    if config.head == "classes":
+        made["problem_type"] = inverse(PROBLEMS)[config.problem]
+    return made
+
+
+def inverse(names: Mapping[str, str]) -> dict[str, str]:
+    """{theirs: ours} -> {ours: theirs}; of several names for one thing the first."""
+    return {ours: theirs for theirs, ours in reversed(list(names.items()))}
 
 
 def their_eos(config: Any) -> int | list[int] | None:

@@ -12,7 +12,7 @@ from ..parts.positions import Rotary
 from ..weights.table import Table
 from .decoder import DecoderEnds, LanguageModel
 from .gpt2 import THEIRS, begin
-from .hf import Keys, eos_ids, their_eos, whole
+from .hf import Keys, eos_ids, inverse, their_eos, whole
 
 SIZES = {
     "nano": dict(n_layers=4, d_model=128, n_heads=4, n_kv_heads=2, max_positions=256),
@@ -318,7 +318,7 @@ def _rotary(keys: Keys, most: int) -> Rotary:
 
 def to_hf(config: LlamaConfig) -> dict[str, Any]:
     kind, rotary = KINDS[config.kind], config.rotary
-    words = {ours: theirs for theirs, ours in reversed(THEIRS.items())}
+    words = inverse(THEIRS)
     made = {
         "model_type": config.kind,
         "architectures": [kind.name + ("ForCausalLM" if config.head == "lm" else "Model")],

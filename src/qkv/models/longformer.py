@@ -14,9 +14,9 @@ from ..parts.heads import Pooler
 from ..parts.patterns import Dilated, Pattern
 from ..shapes import Batch
 from ..weights.table import Op, Table
-from .bert import CLASS_ROWS, LAYERS, OLD, OTHERS, PROBLEMS, THEIRS, begin, problem
+from .bert import CLASS_ROWS, LAYERS, OLD, OTHERS, THEIRS, begin, problem, their_sizes
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
-from .hf import Keys, whole
+from .hf import Keys, inverse, their_labels, whole
 from .windowed import LongAttention
 
 SIZES: dict[str, dict[str, Any]] = {  # base and large: Beltagy et al. 2020, section 5
@@ -274,34 +274,21 @@ def _window(keys: Keys, n_layers: int) -> int | tuple[int, ...]:
 
 
 def to_hf(config: LongformerConfig) -> dict[str, Any]:
-    words = {ours: theirs for theirs, ours in reversed(THEIRS.items())}
     made: dict[str, Any] = {
         "model_type": "longformer",
         "architectures": [HEADS[config.head]],
         "attention_window": list(config.each("window")),
         "vocab_size": config.vocab_size,
-        "hidden_size": config.d_model,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "intermediate_size": config.d_ff or 4 * config.d_model,
         "max_position_embeddings": config.max_positions + config.offset,
         "type_vocab_size": config.segments,
-        "hidden_act": words[config.activation],
-        "layer_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.tie,
-        "hidden_dropout_prob": config.dropout,
-        "attention_probs_dropout_prob": config.attn_dropout,
+        **their_sizes(config, inverse(THEIRS)[config.activation]),
         "bos_token_id": config.bos_id,
         "eos_token_id": config.eos_id,
         "pad_token_id": config.pad_id,
         "sep_token_id": config.eos_id if config.sep_id is None else config.sep_id,
     }
-    if config.labels:
-        made["id2label"] = {str(i): name for i, name in enumerate(config.labels)}
-        made["label2id"] = {name: i for i, name in enumerate(config.labels)}
-    if config.head == "classes":
-        made["problem_type"] = next(k for k, v in PROBLEMS.items() if v == config.problem)
-    return made
+    return made | their_labels(config)
 
 
 # ---- their tensors

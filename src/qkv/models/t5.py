@@ -15,7 +15,7 @@ from ..parts.positions import BucketBias, Buckets
 from ..shapes import Batch, Logits
 from ..weights.table import Op, Table
 from .gpt2 import THEIRS
-from .hf import Keys
+from .hf import Keys, inverse
 from .interface import Memory
 from .seq2seq import Ends, NoHead, Translator
 from .transformer import TransformerReader, TransformerWriter
@@ -45,7 +45,7 @@ HF = ("t5", "mt5")
 PREFIX = ""
 NAMES = {"t5": "T5", "mt5": "MT5"}
 HEADS = {"lm": "ForConditionalGeneration", "none": "Model", "encoder": "EncoderModel"}
-WORDS: dict[str, str] = {ours: theirs for theirs, ours in reversed(THEIRS.items())}
+WORDS: dict[str, str] = inverse(THEIRS)
 # QUIRK: "gated-gelu" has always meant the tanh form; test_every_feed_forward_of_theirs
 FEED_FORWARD: dict[str, str] = {
     **THEIRS,

@@ -11,9 +11,9 @@ from ..parts.block import ACTIVATIONS, Activation, Stack, StackConfig
 from ..parts.patches import PatchConfig, Patches, Size, both
 from ..parts.recurrent import in_sixteens
 from ..weights.table import Op, Table
-from .bert import PROBLEMS, THEIRS
+from .bert import THEIRS, their_sizes
 from .encoder import Problem
-from .hf import Keys, whole
+from .hf import PROBLEMS, Keys, inverse, their_labels, whole
 from .pictures import PictureEncoder, PictureHead, PictureHeadConfig, Pool
 
 LayoutName = Literal["vit", "deit"]
@@ -255,33 +255,21 @@ def _size(keys: Keys, name: str, default: int) -> Size:
 
 
 def to_hf(config: VitConfig) -> dict[str, Any]:
-    words = {ours: theirs for theirs, ours in reversed(THEIRS.items())}
+    words = inverse(THEIRS)
     made: dict[str, Any] = {
         "model_type": config.layout,
         "architectures": [CLASSES[config.layout] + HEADS[config.layout][config.head]],
         "image_size": _written(config.image_size),
         "patch_size": _written(config.patch_size),
         "num_channels": config.channels,
-        "hidden_size": config.d_model,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "intermediate_size": config.d_ff or 4 * config.d_model,
-        "hidden_act": words[config.activation],
-        "layer_norm_eps": config.norm_eps,
         "qkv_bias": config.qkv_bias,
         "pooler_output_size": config.d_pooled or config.d_model,
         "pooler_act": words[config.pooled_activation],
-        "hidden_dropout_prob": config.dropout,
-        "attention_probs_dropout_prob": config.attn_dropout,
+        **their_sizes(config, inverse(THEIRS)[config.activation]),
     }
     if config.d_head is not None:
         made["head_dim"] = config.d_head
-    if config.labels:
-        made["id2label"] = {str(i): name for i, name in enumerate(config.labels)}
-        made["label2id"] = {name: i for i, name in enumerate(config.labels)}
-    if config.head == "classes":
-        made["problem_type"] = next(k for k, v in PROBLEMS.items() if v == config.problem)
-    return made
+    return made | their_labels(config)
 
 
 def _written(size: Size) -> int | list[int]:

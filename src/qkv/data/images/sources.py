@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from ...errors import ConfigError, DataError, MissingError
 from ..lines import open_file
-from ..report import SkipReport
+from ..report import SkipReport, counted
 from .decode import MAX_BYTES, MAX_PIXELS, MOST_PIXELS, SUFFIXES, Bytes, Unusable, decode
 from .idx import read_idx
 from .tar import members
@@ -137,8 +137,7 @@ def read_pictures(
     else:
         yield from _files(source, report, channels or 3)
     if report.used == used:
-        counts = {k: n - before.get(k, 0) for k, n in report.skipped.items()}
-        said = ", ".join(f"{n:,} {reason}" for reason, n in counts.items() if n)
+        said = counted(report.since(before))
         raise DataError(
             f"no usable picture ({said or 'nothing is there'})",
             place=source.path,
