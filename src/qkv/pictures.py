@@ -1,7 +1,8 @@
 """Ask a model about pictures: classify, and the logits of pixels.  One in, one out; list in, list out.
 
-Pictures of one size are batched, rows of a step are padded where kernels mind their number, so that no answer depends on
-what it is batched with (law 2)."""
+A CPU takes one picture at a time: a batch of another size takes other kernels (seen with AVX-512: the last bit of a score
+differed), and no answer may depend on what it is batched with (law 2).  A picture of 3 × 224 × 224 fills a core by itself.  An
+accelerator takes pictures of one size together."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -21,8 +22,7 @@ from .shapes import Batch
 if TYPE_CHECKING:
     from .data.images.process import Processor
 
-PIXELS = {"cpu": 1 << 22}  # numbers of a batch: 27 pictures of 3 × 224 × 224
-MANY = 1 << 25
+PIXELS = 1 << 25  # numbers of an accelerator's batch: 222 pictures of 3 × 224 × 224
 
 
 def processor_of(model: Model) -> "Processor":
@@ -88,7 +88,7 @@ def batches(pixels: Sequence[Tensor], device: torch.device) -> Iterator[tuple[li
     by_size: dict[tuple[int, ...], list[int]] = {}
     for i, x in enumerate(pixels):
         by_size.setdefault(tuple(x.shape), []).append(i)
-    most = PIXELS.get(device.type, MANY)
+    most = 1 if device.type == "cpu" else PIXELS
     for members in by_size.values():
         n = max(1, most // max(1, pixels[members[0]].numel()))
         for at in range(0, len(members), n):
