@@ -299,8 +299,12 @@ def fresh_net(job: Job, start: Model | None) -> tuple[Any, Any, list[str]]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         net = build(config)
-    fresh = [] if start is None else adopt(net, state_of(start.net), place=recipe.start)
-    return net, config, fresh
+    if start is None:
+        return net, config, []
+    from .models.pictures import placed_anew
+
+    begun = state_of(start.net) | placed_anew(net, start.net)
+    return net, config, adopt(net, begun, place=recipe.start)
 
 
 def _validation(job: Job, model: Model, folder: Path) -> Validate:

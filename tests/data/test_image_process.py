@@ -134,6 +134,21 @@ def test_settings_go_to_the_file_and_back(kind, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "size, crop, large, small",
+    [
+        ({"height": 8, "width": 8}, None, {"height": 12, "width": 18}, None),
+        ({"height": 16, "width": 16}, (14, 14), {"height": 14, "width": 21}, (12, 18)),
+        ({"shortest_edge": 16}, (14, 14), {"shortest_edge": 21}, (12, 18)),
+        (None, (14, 14), None, (12, 18)),
+    ],
+)
+def test_made_for_another_size_what_is_cropped_keeps_its_share(size, crop, large, small):
+    made = Processor(size=size and Size(**size), crop=crop).made_for((12, 18))
+    assert made.size == (large and Size(**large)) and made.crop == small
+    assert made.size is None or made.output == (12, 18)
+
+
+@pytest.mark.parametrize(
     "values,code,word",
     [
         ({"image_processor_type": "CLIPImageProcessor"}, "QKV-012", "CLIPImageProcessor"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.testing import assert_close
 
 import qkv
 from qkv.data.images.sources import ImageSource
@@ -24,7 +25,9 @@ from qkv.errors import (
 )
 from qkv.jobs.images import ImagesJob
 from qkv.learn.loop import Header, Note, Step, TrainConfig, out_of_memory
+from qkv.pictures import of_pixels
 from qkv.recipe import Recipe
+from qkv.run import fresh_net
 
 sys.path.append(str(Path(__file__).parents[1] / "data"))
 from picture_files import archive, class_folders, encoded, idx_pair, pixels  # noqa: E402
@@ -218,6 +221,29 @@ def test_larger_pictures_are_resized_to_what_the_recipe_says(tmp_path):
     assert job.settings["image_size"] == 28
     small = class_folders(tmp_path / "small", n=6, size=(12, 8), high=60)
     assert ImagesJob.read(Recipe.read(recipe(small))).settings["image_size"] == (12, 8)
+
+
+@pytest.mark.parametrize("family", ["vit", "hybrid"])
+def test_a_run_goes_on_with_larger_pictures(family, tmp_path):
+    """Dosovitskiy et al. 2021, section 3.2: the positions are interpolated, everything else is taken as it is."""
+    root = class_folders(tmp_path / "small", n=8, size=(28, 28), high=60)
+    values = recipe(root) | {"model": {"family": family, "size": "tiny", "pool": "first"}}
+    values["train"] |= {"steps": 2, "eval_every": 2, "save_every": 2}
+    small = qkv.train(values, root=tmp_path / "runs").best()
+    values = recipe(root) | {"from": str(small.folder), "model": {"image_size": 42}}
+    values["train"] |= {"steps": 2, "eval_every": 2, "save_every": 2}
+    read = Recipe.read(values)
+    job = ImagesJob.read(read, small)
+    assert job.train.shelf[0].shape == (42, 42, 3) and job.processor.mean == small.processor.mean
+    net, config, fresh = fresh_net(job, small)
+    assert config.image_size == 42 and fresh == []
+    theirs, ours = (x.state_dict() for x in (small.net, net))
+    moved = {name for name in ours if ours[name].shape != theirs[name].shape}
+    assert moved == {"embed.places.position"}
+    x = torch.rand(1, 3, 42, 42)
+    assert_close(net.eval().logits(of_pixels(x)), small.logits(pixels=x), atol=0, rtol=0)
+    large = qkv.train(values, root=tmp_path / "runs").best()
+    assert large.processor.output == (42, 42) and large.net.image_size == (42, 42)
 
 
 def test_bad_pictures_are_counted_and_the_rest_is_learned(pets, tmp_path):

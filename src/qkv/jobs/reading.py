@@ -14,6 +14,7 @@ from ..data.objectives.classify import natural
 from ..data.report import SkipReport
 from ..errors import ConfigError, DataError
 from ..model import Model
+from ..parts.patches import both
 from ..pictures import processor_of
 from ..recipe import Recipe
 from .pairs import held_out
@@ -89,12 +90,14 @@ class Reader:
 
 def known(recipe: Recipe, start: Model | None, source: ImageSource) -> tuple[Processor | None, int]:
     """(how pictures are made, None where the first one decides; their channels)."""
+    given = recipe.model.get("image_size")
     if start is not None:
-        return processor_of(start), int(start.net.channels)  # type: ignore[arg-type]
+        made = processor_of(start)
+        made = made if given is None else made.made_for(both(given, "model.image_size"))
+        return made, int(start.net.channels)  # type: ignore[arg-type]
     channels = recipe.model.get("channels", 1 if source.kind == "idx" else 3)
     if channels not in (1, 3):
         raise ConfigError(f"model.channels = {channels}", fix="1 (grey) or 3 (colour)")
-    given = recipe.model.get("image_size")
     return (None if given is None else of_size(given)), channels
 
 
@@ -107,7 +110,7 @@ def decided(recipe: Recipe | None, shape: tuple[int, ...]) -> Processor:
 
 
 def of_size(size: Any) -> Processor:
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = both(size, "model.image_size")
     return Processor(size=Size(height=height, width=width))
 
 

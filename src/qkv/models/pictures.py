@@ -149,6 +149,15 @@ class PictureEncoder(nn.Module):
         return own, labelled(self.head.distilled, second, label, self.head.problem, "distilled")
 
 
+def placed_anew(net: nn.Module, start: nn.Module) -> dict[str, Tensor]:
+    """The positions of `start` on the grid of `net`, where that is another: bicubic between the learned ones
+    (Dosovitskiy et al. 2021, section 3.2)."""
+    if not isinstance(net, PictureEncoder) or not isinstance(start, PictureEncoder):
+        return {}
+    grid, places = net.grid(*net.image_size), start.embed.places
+    return {"embed.places.position": places.positions(grid).detach()}
+
+
 def labelled(last: Labels, x: Tensor, label: Tensor, problem: Problem, name: str) -> Term:
     """The term of labels read from x (B, C): one class of each row, any of them, or numbers to be near."""
     if problem == "value":

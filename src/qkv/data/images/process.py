@@ -6,7 +6,7 @@ Equal to transformers' ViT-, DeiT- and DetrImageProcessor on Pillow, bit for bit
 is made in float64, the rest in float32.  As a byte has 256 values, all after resizing is a table of (256, channels)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import ceil
 from typing import Literal
 
@@ -122,6 +122,19 @@ class Processor:
     def output(self) -> Pair | None:
         """The (height, width) of every picture, where all have one."""
         return self.crop or (None if self.size is None else self.size.exact)
+
+    def made_for(self, size: Pair) -> "Processor":
+        """The same for pictures of this (height, width) in the end; what is cropped away keeps its share."""
+        if self.crop is None:
+            return replace(self, size=Size(height=size[0], width=size[1]))
+        if self.size is None:
+            return replace(self, crop=size)
+        ratio = {"height": size[0] / self.crop[0], "width": size[1] / self.crop[1]}
+        held = {
+            name: round(n * ratio.get(name, max(ratio.values())))
+            for name, n in self.size.to_dict().items()
+        }
+        return replace(self, size=Size(**held), crop=size)
 
     def fitted(self, x: Bytes) -> Bytes:
         """Resized and cropped: (H, W, channels) -> (H', W', channels), still bytes."""
