@@ -21,11 +21,12 @@ STEPS = {
             "family": "rnn",
             "cell": "lstm",
             "attention": False,
-            "d_model": 256,
-            "dropout": 0.3,
+            "context": "every",
+            "d_model": 512,  # of 256 the vector is full: BLEU 11.5
+            "dropout": 0.4,
         },
-        "optim": {"lr": 2e-3, "warmup": 300, "schedule": "cosine", "clip": 1.0},
-        "train": {"steps": 2500},
+        "optim": {"lr": 1e-3, "warmup": 300, "schedule": "cosine", "clip": 1.0},
+        "train": {"steps": 1800},
     },
     "attention": {
         "model": {

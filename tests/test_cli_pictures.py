@@ -139,6 +139,12 @@ def test_verbs_of_texts_say_what_a_model_of_pictures_is_for(run):
         assert code == 2 and "vit" in said and said.count("\n") == 1, verb
 
 
+@pytest.mark.parametrize("option", [("--whole",), ("--window", "8"), ("--stride", "4")])
+def test_options_for_texts_are_refused_not_ignored(run, option):
+    code, lines, said = run("classify", *MODEL, *option, "pets/cat/1.png")
+    assert code == 2 and lines == [""] and "texts" in said and said.count("\n") == 1
+
+
 def test_the_end_of_a_training_names_the_next_commands(run):
     code, lines, said = run("train", "runs/pets-1")
     assert code == 0 and "finished" in said

@@ -78,6 +78,22 @@ def test_fill_classify_tag_answer_and_embed_print_one_line_a_text(run):
     assert sum(x * x for x in vector["vector"]) == pytest.approx(1, abs=1e-5)  # float32
 
 
+def test_whole_reads_a_file_as_one_text(run, home):
+    """A chapter is one text: its lines, empty ones and tabs are not cut, and windows read what is longer."""
+    text = "Mina likes Seoul .\n\nJun hates\tBusan ."
+    (home / "chapter.txt").write_text(text + "\n", "utf-8")
+    model = qkv.load(home / "runs" / "classify-1")
+    words = ["classify", "--model", "runs/classify-1", "@chapter.txt", "--json"]
+    assert len([x for x in run(*words).out.split("\n") if x]) == 3
+    (found,) = lines(run(*words, "--whole", "--window", "6", "--stride", "3").out)
+    assert found["labels"] == list(model.classify(text, window=6, stride=3).to_dict()["labels"])
+    assert found["score"] != model.classify(text).score
+    (found,) = lines(run("generate", "--model", "runs/lm-1", "--whole", "@chapter.txt", "--max-new-tokens", "2", "--json").out)  # fmt: skip
+    assert found["prompt"] == text
+    (found,) = lines(run("embed", "--model", "runs/contrast-1", "--whole", "@chapter.txt", "--json").out)  # fmt: skip
+    assert found["source"] == text
+
+
 def test_chat_takes_turns_from_the_command_line(run):
     said = run(
         "chat", "--model", "runs/chat-1", "Hi .", "Jun likes Jeju .", "--max-new-tokens", "4"

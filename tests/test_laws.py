@@ -46,6 +46,7 @@ MODELS = {
     "transformer-gru-encoder": {"family": "transformer", "size": "tiny", "encoder_cell": "gru"},
     "rnn-gru-general": {"family": "rnn", "size": "tiny"},
     "rnn-lstm-no-attention": {"family": "rnn", "size": "tiny", "cell": "lstm", "attention": False},
+    "rnn-gru-one-vector": {"family": "rnn", "size": "tiny", "attention": False, "context": "every"},
     "rnn-elman-additive": {"family": "rnn", "size": "tiny", "cell": "rnn", "score": "additive"},
     "rnn-lstm-dot-two-layers": {
         "family": "rnn",

@@ -259,6 +259,8 @@ class Model:
         if self.has_pictures:
             from . import pictures
 
+            if marked or window or stride:
+                raise UsageError("marked, window and stride are for texts", fix="leave them out")
             return pictures.classify(self, texts)
         from . import read
 

@@ -19,6 +19,7 @@ MIXTURES = [
     *(dict(family="transformer", tie=t, **WIDE) for t in ("all", "target", "none")),
     dict(family="transformer", gated=True, activation="silu", window=2, n_kv_heads=1, **WIDE),
     *(dict(family="rnn", cell=c, attention=a) for c in ("rnn", "lstm", "gru") for a in (True, False)),
+    *(dict(family="rnn", cell=c, attention=False, context="every") for c in ("rnn", "lstm", "gru")),
     *(dict(family="rnn", score=s) for s in ("dot", "scaled", "general", "additive", "cosine")),
     dict(family="rnn", bidirectional=False, decoder_layers=2, encoder_layers=2),
     dict(family="rnn", cell="rnn", activation="sigmoid"),
@@ -70,6 +71,7 @@ def test_sizes_are_configurations(family):
         ({"positions": "sinusoids"}, "QKV-012", "sinusoid"),
         ({"d_model": "32"}, "QKV-011", "d_model"),
         ({"family": "rnn", "cell": "gruu"}, "QKV-012", "gru"),
+        ({"family": "rnn", "context": "every"}, "QKV-013", "attention = false"),
     ],
     ids=str,
 )

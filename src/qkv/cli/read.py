@@ -22,10 +22,13 @@ def over(
     """Every text's answer as it comes: lines of `show`, or JSON lines.  Empty lines stay empty lines.
 
     Of a model of pictures each word and line is the path of one."""
-    chunks = texts(args.text)
+    whole = getattr(args, "whole", False)
+    chunks = texts(args.text, whole)
     first = next(chunks, None)  # a missing file is told before the model is loaded
     model = open_model(args.model, verb)
     if model.has_pictures:
+        if whole:
+            raise UsageError("--whole is for texts; this model reads pictures", fix="leave it out")
         from .pictures import over_pictures
 
         words = chain.from_iterable(chain([first or []], chunks))
@@ -61,9 +64,10 @@ def classify(args: Args) -> int:
 
     def ask(model: "Model", given: list[str]) -> Sequence[Any]:
         if model.has_pictures:
-            return list(model.classify(given))
-        pairs = [tuple(text.split("\t", 1)) if "\t" in text else text for text in given]
-        found: Sequence[Any] = model.classify(pairs)
+            return list(model.classify(given, window=args.window, stride=args.stride))
+        parted = not args.whole  # a document may hold a tab
+        pairs = [tuple(x.split("\t", 1)) if parted and "\t" in x else x for x in given]
+        found: Sequence[Any] = model.classify(pairs, window=args.window, stride=args.stride)
         return found
 
     return over(args, "classify", ask, lambda c: f"{flat(c.label)}\t{c.score:.4f}")

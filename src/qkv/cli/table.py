@@ -131,6 +131,11 @@ TEXT = Opt(
     en="what to read; @FILE: each line of a file; - or none: standard input",
     ko="읽을 글. @FILE: 파일의 모든 줄, - 또는 없음: 표준 입력",
 )
+WHOLE = Opt(
+    name="--whole",
+    en="@FILE, and standard input, is one text with all its lines",
+    ko="@FILE과 표준 입력을 줄로 나누지 않고 글 하나로 읽음",
+)
 LONGEST = Opt(
     name="--max-new-tokens",
     metavar="N",
@@ -370,6 +375,7 @@ VERBS: tuple[Verb, ...] = (
         opts=(
             TEXT,
             MODEL,
+            WHOLE,
             LONGEST,
             BEAM,
             *SAMPLING,
@@ -401,8 +407,8 @@ VERBS: tuple[Verb, ...] = (
         run="qkv.cli.write:summarize",
         en="summarize text, files or standard input",
         ko="글, 파일, 표준 입력을 요약",
-        opts=(TEXT, MODEL, LONGEST, BEAM, BATCH),
-        examples=("qkv summarize --model facebook/bart-large-cnn @article.txt",),
+        opts=(TEXT, MODEL, WHOLE, LONGEST, BEAM, BATCH),
+        examples=("qkv summarize --model facebook/bart-large-cnn --whole @article.txt",),
     ),
     Verb(
         name="fill",
@@ -430,9 +436,28 @@ VERBS: tuple[Verb, ...] = (
         run="qkv.cli.read:classify",
         en="the label of a text, of a pair parted by a tab, or of picture files",
         ko="글 (또는 탭으로 나눈 두 글), 또는 그림 파일의 분류",
-        opts=(TEXT, MODEL),
+        opts=(
+            TEXT,
+            MODEL,
+            WHOLE,
+            Opt(
+                name="--window",
+                metavar="N",
+                low=0,
+                en="read a longer text in windows of N tokens; 0: whole (as the model was trained)",
+                ko="긴 글을 N토큰씩 나누어 읽음. 0: 통째로 (기본값: 학습한 대로)",
+            ),
+            Opt(
+                name="--stride",
+                metavar="N",
+                low=0,
+                en="begin a window every N tokens; 0: they do not overlap",
+                ko="N토큰마다 창을 새로 시작. 0: 겹치지 않음",
+            ),
+        ),
         examples=(
             'qkv classify --model runs/nsmc-1 "정말 재미있다"',
+            "qkv classify --model runs/authors-1 --whole @chapter.txt --window 512",
             "qkv classify --model runs/pets-1 cat.jpg dog.png --json",
         ),
     ),
@@ -518,6 +543,7 @@ VERBS: tuple[Verb, ...] = (
         opts=(
             TEXT,
             MODEL,
+            WHOLE,
             Opt(
                 name="--pooling",
                 metavar="mean|cls|pooled",

@@ -4,6 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,9 +82,10 @@ def flat(text: str) -> str:
     return one_line(text.replace("\n", " ").replace("\r", " "), 1 << 30)
 
 
-def texts(words: list[str]) -> Iterator[list[str]]:
-    """The texts to translate, in chunks: words as they stand, the lines of @FILE, the lines of standard input (-).
+def texts(words: list[str], whole: bool = False) -> Iterator[list[str]]:
+    """The texts to read, in chunks: words as they stand, the lines of @FILE, the lines of standard input (-).
 
+    whole: a file, and standard input, is one text with its line breaks.
     Raises MissingError QKV-020, DataError QKV-030 for what is not UTF-8."""
     plain: list[str] = []
     for word in words or ["-"]:
@@ -93,7 +95,10 @@ def texts(words: list[str]) -> Iterator[list[str]]:
         if plain:
             yield plain
             plain = []
-        yield from chunked(file_lines(word[1:])) if word != "-" else stdin_lines()
+        lines = chunked(file_lines(word[1:])) if word != "-" else stdin_lines()
+        if whole:
+            lines = iter([["\n".join(chain.from_iterable(lines)).strip("\n")]])
+        yield from lines
     if plain:
         yield plain
 

@@ -27,7 +27,7 @@ def sampling(args: Args) -> dict[str, Any]:
 def generate(args: Args) -> None:
     """Continue every prompt: as it comes on a terminal, else one answer (its lines as they are) after the other."""
     before = "\n".join(file_lines(args.examples)) + "\n" if args.examples else ""
-    chunks = texts(args.text)
+    chunks = texts(args.text, args.whole)
     first = next(chunks, None)
     model = open_model(args.model, "generate")
     how = sampling(args) | {"stop": tuple(args.stop or ()), "beam": args.beam or 1}
@@ -76,7 +76,7 @@ def shown(text: str) -> str:
 
 def summarize(args: Args) -> None:
     """One line for each text."""
-    chunks = texts(args.text)
+    chunks = texts(args.text, args.whole)
     first = next(chunks, None)
     model = open_model(args.model, "summarize")
     while first is not None:

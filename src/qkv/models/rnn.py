@@ -1,7 +1,7 @@
 """Recurrent sequence to sequence, with and without attention.
 
-Without attention the decoder starts from the encoder's last state and sees nothing else of the source: one vector holds the
-sentence (Sutskever et al. 2014).  With attention each state looks back at all encoder states, and what it found is fed to the
+Without attention one vector holds the sentence: the decoder starts from it (Sutskever et al. 2014), and with context =
+"every" reads it again at every step (Cho et al. 2014, section 2.2).  With attention each state looks back at all encoder states, and what it found is fed to the
 next step (Bahdanau et al. 2015; Luong et al. 2015, sections 3.1 and 3.3).  With `encoder_heads` the source is read by a
 Transformer encoder instead."""
 
@@ -40,6 +40,9 @@ class RnnConfig:
     decoder_layers: int = 1
     bidirectional: bool = True
     attention: bool = True
+    context: Literal["start", "every"] = (
+        "start"  # without attention: when the decoder reads the source's vector
+    )
     score: Score = "general"
     n_heads: int = 1
     tie: Tie = "target"
@@ -62,6 +65,12 @@ class RnnConfig:
                 raise ConfigError(
                     f"{name} must be at least 1 (got {getattr(self, name)})", fix=f"try {name}=1"
                 )
+        if self.attention and self.context == "every":
+            raise ConfigError(
+                'context = "every" with attention, which reads the source itself',
+                fix="attention = false, or leave context out",
+                code="QKV-013",
+            )
         if not 0 <= self.dropout < 1:
             raise ConfigError(
                 f"dropout must be in [0, 1) (got {self.dropout})", fix="try dropout=0.2"
@@ -103,7 +112,7 @@ class WriterState:
     """Hidden states of all layers, what was fed back, and the memory's keys and values."""
 
     hidden: tuple[Hidden, ...]
-    feed: Tensor | None  # (R, C): what attention found at the last step
+    feed: Tensor | None  # (R, C): what attention found at the last step, or the source's vector
     keys: tuple[Tensor, Tensor] | None
     memory_keep: Keep
     length: int = 0
@@ -122,17 +131,21 @@ class WriterState:
 
 
 class RnnWriter(nn.Module):
-    """x_t, what was found at t-1 -> cells -> h_t;  found = tanh(W [h_t; attention(h_t, memory)])."""
+    """x_t, what was found at t-1 -> cells -> h_t;  found = tanh(W [h_t; attention(h_t, memory)]).
+
+    Without attention, context = "every": x_t and the source's vector c -> cells -> h_t;  out = tanh(W [h_t; c])."""
 
     def __init__(self, config: RnnConfig) -> None:
         super().__init__()
         C, kind = config.d_model, config.cell
-        d_in = 2 * C if config.attention else C
+        self.every = config.context == "every"
+        d_in = 2 * C if config.attention or self.every else C
         self.cells = nn.ModuleList(
             Cell(kind, d_in if n == 0 else C, C, config.activation)
             for n in range(config.decoder_layers)
         )
-        self.bridge = nn.Linear(C, C * config.decoder_layers)
+        states = 2 if kind == "lstm" else 1
+        self.bridge = nn.Linear(C, C * states * config.decoder_layers)
         self.cross = (
             Attention(AttentionConfig(d_model=C, n_heads=config.n_heads, score=config.score))
             if config.attention
@@ -142,16 +155,16 @@ class RnnWriter(nn.Module):
         self.drop = Dropout(config.dropout)
 
     def start(self, memory: Memory) -> WriterState:
-        """All layers begin at tanh(W summary)."""
-        first = in_sixteens(self.bridge, memory.summary)[0].tanh().chunk(len(self.cells), dim=-1)
+        """All layers begin at h = tanh(W summary), the cell of an LSTM at W' summary."""
+        begun = in_sixteens(self.bridge, memory.summary)[0].chunk(len(self.cells), dim=-1)
         cells: list[Cell] = list(self.cells)  # type: ignore[arg-type]
         hidden = tuple(
-            Hidden(h, torch.zeros_like(h) if cell.kind == "lstm" else None)
-            for cell, h in zip(cells, first, strict=True)
+            Hidden(*(half(x) if cell.kind == "lstm" else (x.tanh(), None)))
+            for cell, x in zip(cells, begun, strict=True)
         )
         if self.cross is None:
-            return WriterState(hidden, None, None, memory.keep)
-        feed = torch.zeros_like(first[0])
+            return WriterState(hidden, memory.summary if self.every else None, None, memory.keep)
+        feed = torch.zeros_like(hidden[0].h)
         return WriterState(hidden, feed, self.cross.keys(memory.states), memory.keep)
 
     def step(self, x: States, state: WriterState) -> tuple[States, WriterState]:
@@ -168,13 +181,13 @@ class RnnWriter(nn.Module):
             h = self.drop(h) if n else h
             hidden.append(cell(cell.enter(h), old))
             h = hidden[-1].h
-        if self.cross is None or state.keys is None:
-            out = self.combine(h).tanh()
-        else:
+        feed = state.feed
+        if self.cross is not None and state.keys is not None:
             q = self.cross.queries(h[:, None])
             found = self.cross(q, *state.keys, seen)[:, 0]  # (R, C)
-            out = self.combine(torch.cat([h, found], dim=-1)).tanh()
-        feed = None if state.feed is None else out
+            out = feed = self.combine(torch.cat([h, found], dim=-1)).tanh()
+        else:
+            out = self.combine(h if feed is None else torch.cat([h, feed], dim=-1)).tanh()
         return out, replace(state, hidden=tuple(hidden), feed=feed, length=state.length + 1)
 
     def forward(self, x: States, keep: Keep, memory: Memory) -> States:
@@ -185,6 +198,12 @@ class RnnWriter(nn.Module):
             outs.append(out)
         dropped: States = self.drop(torch.stack(outs, dim=1))
         return dropped
+
+
+def half(x: Tensor) -> tuple[Tensor, Tensor]:
+    """What an LSTM begins with: h = tanh of the first half, and the cell as the second is."""
+    h, c = x.chunk(2, dim=-1)
+    return h.tanh(), c
 
 
 def build(config: RnnConfig) -> Translator:
