@@ -246,7 +246,7 @@ def test_grouped_heads_share_keys():
 
 @pytest.mark.parametrize(
     "more",
-    [dict(window=2), dict(pattern="window(2)"), dict(relative=Alibi()), dict(attn_dropout=0.1)],
+    [dict(windows=(2,)), dict(pattern="window(2)"), dict(relative=Alibi()), dict(attn_dropout=0.1)],
     ids=str,
 )
 def test_what_features_cannot_do_is_refused(more):

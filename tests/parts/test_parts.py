@@ -119,7 +119,7 @@ STACKS = [
     dict(norm_first=True, final_norm=True),
     dict(norm="rms", gated=True, activation="silu", bias=False),
     dict(relative=Rotary(), causal=True),
-    dict(relative=Alibi(), causal=True, window=1),
+    dict(relative=Alibi(), causal=True, windows=(1,)),
     dict(relative=Buckets(8, 16), causal=True, bias=False, norm="rms", scale=1.0),
     dict(relative=Buckets(8, 16)),
     dict(relative=Rotary(scaling="llama3", factor=8.0, original=16), d_head=4, qk_norm=True),

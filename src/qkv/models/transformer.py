@@ -62,15 +62,16 @@ class TransformerConfig:
         self.stack(decoder=True)
 
     def stack(self, *, decoder: bool) -> StackConfig:
+        n_layers = self.decoder_layers if decoder else self.encoder_layers
         return StackConfig(
-            n_layers=self.decoder_layers if decoder else self.encoder_layers,
+            n_layers=n_layers,
             d_model=self.d_model,
             n_heads=self.n_heads,
             n_kv_heads=self.n_kv_heads,
             d_ff=self.d_ff,
             d_memory=self.d_model if decoder else None,
             causal=decoder,
-            window=self.window,
+            windows=(self.window,) * n_layers,
             pattern=self.pattern,
             norm=self.norm,
             norm_first=self.norm_first,

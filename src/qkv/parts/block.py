@@ -40,8 +40,9 @@ class StackConfig:
     d_head: int | None = None
     d_memory: int | None = None  # width of an encoder to look back at; None: no cross attention
     causal: bool = False
-    window: int | None = None  # look at most this far away
-    windows: tuple[int | None, ...] = ()  # each layer's own window (Mistral's kin, Longformer)
+    windows: tuple[
+        int | None, ...
+    ] = ()  # how far away each layer looks at most (Mistral's kin, Longformer)
     pattern: str | None = None  # who may look at whom, within these: "window(256) | global(1)"
     norm: Norm = "layer"
     norm_eps: float = 1e-5
@@ -76,7 +77,7 @@ class StackConfig:
         if self.windows and len(self.windows) != self.n_layers:
             raise ConfigError(
                 f"{len(self.windows)} windows for {self.n_layers} layers",
-                fix="give one window a layer, or one for all",
+                fix="give one window a layer",
                 code="QKV-013",
             )
         if isinstance(self.relative, Rotary) and self.attention(None).head_width % 2:
@@ -102,7 +103,7 @@ class StackConfig:
         base: Pattern = Causal() if self.causal else Full()
         if self.pattern is not None:
             base = base & parse(self.pattern).onward() if self.causal else parse(self.pattern)
-        windows = self.windows or (self.window,) * self.n_layers
+        windows = self.windows or (None,) * self.n_layers
         return tuple(base if w is None else base & Window(w) for w in windows)
 
     def attention(self, d_memory: int | None) -> AttentionConfig:
