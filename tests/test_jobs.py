@@ -219,7 +219,7 @@ def test_correlations_equal_scipys():
 @pytest.mark.parametrize(
     "kind, asked, want",
     [
-        ("tag", {"on": "words"}, Habits(on="words")),
+        ("tag", {"on": "words"}, Habits(on="words", agreed=True)),
         ("classify", {"window": 8, "max_tokens": 0}, Habits(window=8)),
     ],
 )

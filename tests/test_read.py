@@ -19,6 +19,7 @@ from qkv.model import Model
 from qkv.models import bert, build, configure, hf
 from qkv.models.hf import ours
 from qkv.models.interface import Memory, set_state
+from qkv.readings import Habits
 from qkv.shapes import Batch
 from qkv.text import Published, TextConfig, train
 
@@ -303,6 +304,18 @@ def test_tags_are_spans_with_their_characters(tokenizer):
     assert str(made).startswith("  [kim]PS lives in [old   seoul]LC and")
     assert "<mark" in made._repr_html_() and json.dumps(made.to_dict())
     assert read.tag(model, "").spans == () and read.tag(model, ["", "coffee"])[1].spans == ()
+
+
+def test_tags_agree_where_the_model_learned_them_here(tokenizer):
+    """A published tagger is read token by token; of ours no span begins with an inside (agreed: its slow twin is tested)."""
+    sight = {"kim": "B-PS", "old": "I-LC", "seoul": "I-LC"}
+    model = tagger(tokenizer, sight, TAGS)
+    assert [s.text for s in read.tag(model, "kim old seoul").spans] == ["kim", "old seoul"]
+    model.habits = Habits(agreed=True)
+    (first, second) = read.tag(model, "kim old seoul").spans
+    assert (first.text, second.text, second.label) == ("kim", "old seoul", "LC")
+    assert second.score < first.score  # its first tag is B-LC, which the model thought unlikely
+    assert read.tag(model, "").spans == ()
 
 
 def test_a_long_text_is_tagged_in_pieces(tokenizer):

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from .data.objectives import Specials
 from .data.objectives.classify import windowed
-from .data.objectives.tag import marks, unmade, word_spans
+from .data.objectives.tag import agreed, marks, speaking
 from .data.objectives.texts import solid
 from .errors import ConfigError, DataError, QkvError, UsageError
 from .model import MULTIPLE, Model
@@ -291,16 +292,24 @@ def tag(
         p = sound(net.logits(batch)).float().softmax(-1).cpu()
         return list(p)
 
-    found: list[list[tuple[str, float]]] = [[] for _ in given]
-    names = [bio(name) for name in model.config.labels]
+    found: list[list[Any]] = [[] for _ in given]
     rows = [row for _, row, _ in pieces]
     for (t, row, n), p in zip(pieces, ask(model, rows, question), strict=True):
-        best = p[row.at : row.at + n].max(-1)
-        found[t] += [
-            (names[i], s) for i, s in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        ]
-    made = [_marked(*x, on) for x in zip(given, encoded, found, strict=True)]
+        found[t].append(p[row.at : row.at + n].numpy())
+    names = [bio(name) for name in model.config.labels]
+    how = agreed if model.habits.agreed else likeliest
+    made = []
+    for text, encoding, parts in zip(given, encoded, found, strict=True):
+        said, places = speaking(text, encoding.offsets, on)
+        p = np.concatenate(parts)[said] if said else np.empty((0, len(names)), np.float32)
+        made.append(_marked(text, places, p, how(p, names), names))
     return made[0] if isinstance(texts, str) else made
+
+
+def likeliest(p: Any, names: Sequence[str]) -> list[int]:
+    """Each token's own likeliest label, as published taggers are read."""
+    chosen: list[int] = p.argmax(-1).tolist()
+    return chosen
 
 
 def bio(name: str) -> str:
@@ -313,22 +322,15 @@ def bio(name: str) -> str:
     return f"I-{name}"
 
 
-def _marked(text: str, encoding: Any, found: list[tuple[str, float]], on: str) -> Marked:
-    offsets, tags = encoding.offsets, [tag for tag, _ in found]
-    if on == "tokens":
-        places = [solid(text, span) for span in offsets]
-        made, scores = unmade(text, offsets, tags), [score for _, score in found]
-    else:
-        words = word_spans(text, offsets)
-        places = [(a, b) for _, a, b in words]
-        made, scores = (
-            marks([tags[i] for i, _, _ in words], places),
-            [found[i][1] for i, _, _ in words],
-        )
+def _marked(
+    text: str, places: list[tuple[int, int]], p: Any, chosen: list[int], names: list[str]
+) -> Marked:
+    """The spans of the tags chosen; the score of one is the mean probability of its tags."""
     spans = []
-    for start, end, kind in made:
-        own = [s for (a, b), s in zip(places, scores, strict=True) if start <= a < b <= end]
-        spans.append(Span(start, end, text[start:end], kind, sum(own) / len(own)))
+    for start, end, kind in marks([names[k] for k in chosen], places):
+        inside = [i for i, (a, b) in enumerate(places) if start <= a < b <= end]
+        score = sum(float(p[i, chosen[i]]) for i in inside) / len(inside)
+        spans.append(Span(start, end, text[start:end], kind, score))
     return Marked(text, tuple(spans))
 
 

@@ -11,6 +11,7 @@ class Habits:
     """How the texts were read that a model learned from: what `tag` and `classify` do unless they are told otherwise."""
 
     on: Literal["tokens", "words"] = "tokens"  # every token has a tag, or every word by its first
+    agreed: bool = False  # tags are the likeliest in which every I-x continues a span of x; False: each token's own
     window: int = 0  # tokens of a window of a long text; 0: texts are whole
     stride: int = 0  # from the beginning of a window to that of the next; 0: they do not overlap
 

@@ -1,6 +1,7 @@
 """Classes, numbers, tags, answers, pairs and turns: labels go to tokens and back to characters."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -12,7 +13,16 @@ from qkv.data.objectives import OBJECTIVES, feed
 from qkv.data.objectives.answer import spans_of, token_span
 from qkv.data.objectives.base import Draw
 from qkv.data.objectives.chat import ChatConfig, ChatTemplate, Writer, turns_of
-from qkv.data.objectives.tag import Mark, TagConfig, apart, marks, read_marks, token_tags, unmade
+from qkv.data.objectives.tag import (
+    Mark,
+    TagConfig,
+    agreed,
+    apart,
+    marks,
+    read_marks,
+    speaking,
+    token_tags,
+)
 from qkv.data.objectives.texts import solid
 from qkv.data.records import Record
 from qkv.errors import ConfigError, DataError
@@ -154,7 +164,8 @@ def test_spans_survive_the_way_through_tokens(case, key):
         offsets = [(max(0, a - 1) if a and text[a - 1].isspace() else a, b) for a, b in offsets]
         offsets = [(a, b) for a, b in offsets if a < b]
     tags = token_tags(text, offsets, found)
-    assert unmade(text, offsets, tags) == found
+    said, places = speaking(text, offsets, "tokens")
+    assert marks([tags[i] for i in said], places) == found
     whole = token_tags(text, [(0, len(text))], found)  # one token for all: it is the first span
     assert whole == ([f"B-{found[0].kind}"] if found else ["O"])
 
@@ -163,6 +174,33 @@ def test_stray_tags_begin_spans_as_conll_reads_them():
     tags = ["I-PS", "I-PS", "B-PS", "I-LC", "O", "I-LC", "B-LC", "I-PS"]
     assert marks(tags) == [(0, 2, "PS"), (2, 3, "PS"), (3, 4, "LC"), (5, 6, "LC"), (6, 7, "LC"), (7, 8, "PS")]  # fmt: skip
     assert marks([]) == [] and marks(["O", "O"]) == []
+
+
+@pytest.mark.parametrize("names", [("O", "B-a", "I-a", "B-b", "I-b"), ("O", "I-a", "B-b", "I-b")])
+def test_tags_agree_as_a_search_of_all_sequences_finds(names):
+    """The slow twin: of every sequence in which an I continues its kind, the likeliest.  An I without a B may begin."""
+    rng = np.random.default_rng(0)
+
+    def may(path):
+        last = ("O", *path[:-1])
+        kinds = {n[2:] for n in names if n[0] == "B"}
+        return all(t[0] != "I" or t[2:] not in kinds or b[2:] == t[2:] for b, t in zip(last, path, strict=True))  # fmt: skip
+
+    for n in (1, 2, 4):
+        paths = [p for p in itertools.product(range(len(names)), repeat=n) if may([names[i] for i in p])]  # fmt: skip
+        for _ in range(30):
+            p = rng.dirichlet(np.full(len(names), 0.4), size=n).astype(np.float32)
+            scores = [np.log(np.maximum(p[range(n), path], 1e-37)).sum() for path in paths]
+            made = agreed(p, names)
+            assert may([names[i] for i in made])
+            assert np.log(np.maximum(p[range(n), made], 1e-37)).sum() == pytest.approx(max(scores))
+    assert agreed(np.empty((0, len(names)), np.float32), names) == []
+
+
+def test_a_stray_inside_is_mended_by_its_neighbours():
+    names = ("O", "B-a", "I-a")
+    p = np.array([[0.5, 0.4, 0.1], [0.1, 0.1, 0.8]], np.float32)
+    assert p.argmax(-1).tolist() == [0, 2] and agreed(p, names) == [1, 2]  # O I-a: a span cut short
 
 
 def test_of_overlapping_spans_the_first_and_longer_is_learned_and_all_are_kept():
@@ -184,7 +222,8 @@ def test_predicted_labels_are_the_marks_of_whole_texts(on, most):
     rows = [task.row(i, NO_DRAW) for i in range(len(task.piece))]
     assert (len(rows) == 40) == (most == 128)
     gold = [[Mark(s["start"], s["end"], s["kind"]) for s in v["spans"]] for v in values]
-    assert task.spans([r.target.tolist() for r in rows]) == gold
+    sure = np.eye(len(task.config.labels), dtype=np.float32)
+    assert task.spans([sure[r.target] for r in rows]) == gold
     for row in rows:
         assert (row.target[~row.counts] == 0).all() or on == "tokens"
         assert not row.counts[[0, -1]].any()

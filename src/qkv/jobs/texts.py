@@ -113,7 +113,7 @@ class TextsJob:
     def habits(self) -> Habits:
         config = self.train.config
         if isinstance(config, TagConfig):
-            return Habits(on=config.on)
+            return Habits(on=config.on, agreed=True)
         if isinstance(config, ClassifyConfig):
             return Habits(window=config.window, stride=config.stride)
         return Habits()
@@ -273,7 +273,7 @@ def value_scores(net: Any, task: Task) -> dict[str, float]:
 def tag_scores(net: Any, task: Task) -> dict[str, float]:
     if not isinstance(task, Tagged):
         raise TypeError("tags are of tagged texts")
-    found, _ = each_row(net, task, lambda b: net.logits(b).argmax(-1).tolist())
+    found, _ = each_row(net, task, lambda b: net.logits(b).float().softmax(-1).cpu().numpy())
     right = [marks for _, marks in task.marked]
     return {f"dev/{k}": v for k, v in scores.spans(task.spans(found), right).items()}
 

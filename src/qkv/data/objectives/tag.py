@@ -23,6 +23,7 @@ from .masked import cut_out
 from .texts import Spans, encoded, ids_of, solid, some
 
 OUTSIDE = "O"
+Floats = NDArray[np.float32]
 
 
 class Mark(NamedTuple):
@@ -69,6 +70,28 @@ def marks(tags: Sequence[str], spans: Spans | None = None) -> list[Mark]:
     return made
 
 
+def agreed(p: Floats, names: Sequence[str]) -> list[int]:
+    """The likeliest tags in which every I-x continues a B-x or I-x: argmax Σ log p_i(tag_i) (Viterbi 1967).
+
+    p (tokens, labels): the probability of each label; numbers of `names`.  An I-x without a B-x among the names may begin."""
+    if not len(p):
+        return []
+    kinds = [name.partition("-") for name in names]
+    begun = {kind for front, _, kind in kinds if front == "B"}
+    held = [front == "I" and kind in begun for front, _, kind in kinds]
+    bad = np.array([[h and b[2] != a[2] for b, h in zip(kinds, held, strict=True)] for a in kinds])
+    log = np.log(np.maximum(p, np.finfo(np.float32).tiny))
+    best, came = np.where(held, -np.inf, log[0]), []
+    for row in log[1:]:
+        paths = np.where(bad, -np.inf, best[:, None])  # from, to
+        came.append(paths.argmax(0))
+        best = paths.max(0) + row
+    at = [int(best.argmax())]
+    for back in reversed(came):
+        at.append(int(back[at[-1]]))
+    return at[::-1]
+
+
 def apart(found: Sequence[Mark]) -> list[Mark]:
     """Spans that do not overlap, which is all that BIO tags can say: of those that do the first, the longer, stays."""
     made: list[Mark] = []
@@ -95,11 +118,14 @@ def token_tags(text: str, offsets: Spans, found: Sequence[Mark]) -> list[str]:
     return made
 
 
-def unmade(text: str, offsets: Spans, tags: Sequence[str]) -> list[Mark]:
-    """Predicted tags of tokens as spans of characters; tokens of white space have no say."""
+def speaking(text: str, offsets: Spans, on: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """(tokens whose tags count, the characters that each stands for): those that are not white space, or each word's first."""
+    if on == "words":
+        words = word_spans(text, offsets)
+        return [i for i, _, _ in words], [(a, b) for _, a, b in words]
     spans = [solid(text, span) for span in offsets]
     said = [i for i, (a, b) in enumerate(spans) if a < b]
-    return marks([tags[i] for i in said], [spans[i] for i in said])
+    return said, [spans[i] for i in said]
 
 
 def word_spans(text: str, offsets: Spans) -> list[tuple[int, int, int]]:
@@ -195,20 +221,18 @@ class Tagged:
         counts[at : at + len(ids)] = cut_out(self.counts, *span) > 0
         return Row(source, target, counts, segment=segment)
 
-    def spans(self, predicted: Sequence[Sequence[int]]) -> list[list[Mark]]:
-        """Predicted label numbers of every row's positions (frame and padding included) as the marks of every text."""
+    def spans(self, predicted: Sequence[Floats]) -> list[list[Mark]]:
+        """Probabilities (positions, labels) of every row, frame and padding included, as the marks of every text."""
         _, _, at = self.specials.one(np.empty(0, np.int64))
-        whole: list[list[str]] = [[] for _ in self.offsets]
+        whole: list[list[Floats]] = [[] for _ in self.offsets]
         for (t, a, b), row in zip(self.piece.tolist(), predicted, strict=True):
-            whole[t] += [self.config.labels[k] for k in row[at : at + b - a]]
-        return [self._marks(t, tags) for t, tags in enumerate(whole)]
+            whole[t].append(row[at : at + b - a])
+        return [self._marks(t, np.concatenate(p)) for t, p in enumerate(whole)]
 
-    def _marks(self, t: int, tags: list[str]) -> list[Mark]:
-        text, offsets = self.marked[t][0], self.offsets[t]
-        if self.config.on == "tokens":
-            return unmade(text, offsets, tags)
-        words = word_spans(text, offsets)
-        return marks([tags[i] for i, _, _ in words], [(a, b) for _, a, b in words])
+    def _marks(self, t: int, p: Floats) -> list[Mark]:
+        said, places = speaking(self.marked[t][0], self.offsets[t], self.config.on)
+        names = self.config.labels
+        return marks([names[k] for k in agreed(p[said], names)], places)
 
 
 def tag(
