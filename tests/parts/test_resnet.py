@@ -164,7 +164,7 @@ def test_a_bad_batch_does_not_reach_the_running_statistics():
 
 @pytest.mark.parametrize("size", [(9, 9), (96, 100)])
 def test_read_steadily_is_read(size):
-    """Small pictures in sixteens, large ones by themselves: other sums of the same numbers, and no bit of neighbours."""
+    """Each picture by itself: other sums of the same numbers, and no bit of neighbours."""
     net = ResNet(ResNetConfig(**OURS, out=(1, 3))).eval()
     x = torch.randn(5, 3, *size)
     with torch.no_grad():

@@ -15,7 +15,6 @@ from ..shapes import Pixels
 from .block import ACTIVATIONS, Activation
 
 Stem = Literal["7x7", "3x3"]
-LARGE = 96 * 96  # pixels from which one picture keeps a processor busy
 NARROWER = 4  # a bottleneck's inner width, He et al. 2016, figure 5
 # how published backbones name their tensors -> ours; `num_batches_tracked` is a count that nothing reads
 NAMES = {
@@ -220,16 +219,12 @@ class ResNet(nn.Module):
 def steadily(net: nn.Module, pixels: Pixels) -> tuple[Tensor, ...]:
     """A convolutional net's maps, each picture's own bits whatever stands beside it (law 2).
 
-    On a CPU the kernels of a convolution depend on how many pictures there are below 16 (oneDNN; docs/diary.md): small
-    pictures are read in sixteens, large ones one at a time, which costs them nothing.  Not while training."""
-    rows = len(pixels)
-    if net.training or pixels.device.type != "cpu" or not rows:
+    On a CPU the kernels of a convolution depend on how many pictures there are (oneDNN; docs/diary.md), so each is read by
+    itself.  Not while training."""
+    if net.training or pixels.device.type != "cpu" or len(pixels) < 2:
         return _maps(net(pixels))
-    if pixels.shape[-2] * pixels.shape[-1] >= LARGE:
-        each = [_maps(net(one)) for one in torch.split(pixels, 1)]
-        return tuple(torch.cat(maps) for maps in zip(*each, strict=True))
-    filled = torch.cat([pixels, pixels[:1].expand(-rows % 16, -1, -1, -1)])
-    return tuple(y[:rows] for y in _maps(net(filled)))
+    each = [_maps(net(one)) for one in torch.split(pixels, 1)]
+    return tuple(torch.cat(maps) for maps in zip(*each, strict=True))
 
 
 def _maps(made: Any) -> tuple[Tensor, ...]:
