@@ -24,6 +24,7 @@ from transformers import (
     BartModel,
     MBartConfig,
     MBartForConditionalGeneration,
+    MBartForQuestionAnswering,
     MBartForSequenceClassification,
     MBartModel,
 )
@@ -173,6 +174,23 @@ def test_classes_are_read_from_the_last_eos(cls, kind, labels, problem):
     check_round_trip(model)
 
 
+@pytest.mark.parametrize("cls", [MBartForSequenceClassification, MBartForQuestionAnswering])
+def test_mbart_reads_a_text_again_from_its_language_on(cls):
+    model = reference(cls, MBartConfig(**COMMON, num_labels=3, decoder_start_token_id=30))
+    _, _, net = converted(model)
+    b = batch(V, (7, 3, 16, 12), pad_id=1)
+    b.source[b.source == 2] = 5
+    ends = b.keep.sum(1) - 1
+    b.source[torch.arange(4), ends - 1] = 2
+    b.source[torch.arange(4), ends] = torch.tensor([33, 34, 35, 33])  # </s> and a language
+    want, got = model(input_ids=b.source, attention_mask=b.keep.long()), net.logits(b)
+    if net.head.kind == "classes":
+        assert largest(got, want.logits, torch.ones(4, dtype=bool)) < 1e-10
+    else:
+        assert largest(got[..., 0], want.start_logits, b.keep) < 1e-10
+        assert largest(got[..., 1], want.end_logits, b.keep) < 1e-10
+
+
 def test_a_text_without_eos_has_no_class():
     _, _, net = converted(reference(BartForSequenceClassification, BartConfig(**COMMON)))
     b = batch(V, (5, 3), pad_id=1)
@@ -289,7 +307,7 @@ def read(**changed):
     "changed",
     [
         dict(normalize_before=True), dict(add_final_layer_norm=True), dict(normalize_embedding=False),
-        dict(static_position_embeddings=True), dict(extra_pos_embeddings=0), dict(is_decoder=True),
+        dict(static_position_embeddings=True), dict(is_decoder=True),
         dict(is_encoder_decoder=False), dict(activation_function="quick_gelu"), dict(num_hidden_layers=9),
         dict(vocab_size="37"), dict(attention_kind="flat"),
     ],
@@ -309,6 +327,12 @@ def test_keys_of_old_files_are_read():
         task_specific_params={"summarization": {"num_beams": 4}},
     )  # fmt: skip
     assert config.forced_bos_id == 0
+    both = read(force_bos_token_to_be_generated=False, forced_bos_token_id=3)
+    assert both.forced_bos_id == 3
+
+
+def test_keys_of_learning_and_keys_that_nothing_reads_change_nothing():
+    assert read(encoder_layerdrop=0.1, decoder_layerdrop=0.2, extra_pos_embeddings=0) == read()
 
 
 def test_absent_keys_have_the_defaults_of_transformers():

@@ -197,6 +197,7 @@ class Answerer(nn.Module):
         self.head = Head(made, self.target_embed.token)
         self.start_id, self.eos_id, self.pad_id = net.start_id, net.eos_id, net.pad_id
         self.max_positions = net.max_positions
+        self.wraps = config.norm_first  # mBART
 
     def encode(self, batch: Batch) -> Memory:
         """The decoder's states over the source itself; classes: the summary is the state at the last <eos>.
@@ -204,12 +205,19 @@ class Answerer(nn.Module):
         Raises DataError where a row has none."""
         x = self.source_embed(batch.source)
         first: Memory = self.encoder(x, batch.keep, marked=batch.marked)
-        fed = self.target_embed(shifted(batch.source, self.start_id))
-        states: States = self.decoder(fed, batch.keep, first)
+        states: States = self.decoder(self.target_embed(self.again(batch)), batch.keep, first)
         last = last_of(batch, self.eos_id) if self.head.kind == "classes" else batch.keep.sum(1) - 1
         return Memory(
             states, batch.keep, states[torch.arange(len(batch), device=last.device), last]
         )
+
+    def again(self, batch: Batch) -> Ids:
+        """The source shifted right by one; mBART begins with the text's last token, its language."""
+        made = shifted(batch.source, self.start_id)
+        if self.wraps:
+            last = batch.keep.sum(1, keepdim=True) - 1
+            made[:, :1] = batch.source.gather(1, last)
+        return made
 
     def labelled(self, memory: Memory) -> Tensor:
         """The labels of whole texts (B, labels)."""
@@ -264,12 +272,12 @@ def from_hf(keys: Keys) -> BartConfig:
     keys.expect("add_final_layer_norm", first)
     keys.expect("normalize_embedding", True)
     keys.expect("static_position_embeddings", False)
-    keys.expect("extra_pos_embeddings", 2)
+    keys.ignore("extra_pos_embeddings")  # transformers reads two whatever it says
     keys.expect("do_blenderbot_90_layernorm", False)
     bos, eos = keys.token("bos_token_id", 0), keys.token("eos_token_id", 2)
     start = keys.token("decoder_start_token_id", 2 if kind == "bart" else None)
     forced = keys.token("forced_bos_token_id")
-    if forced is None and keys.take("force_bos_token_to_be_generated", False):
+    if keys.take("force_bos_token_to_be_generated", False) and forced is None:
         forced = bos
     eos = 2 if eos is None else eos
     return BartConfig(
@@ -296,8 +304,7 @@ def sizes(keys: Keys) -> dict[str, Any]:
     keys.expect("is_decoder", False)
     keys.expect("add_cross_attention", False)
     keys.expect("pruned_heads", {})
-    keys.expect("encoder_layerdrop", 0, 0.0)
-    keys.expect("decoder_layerdrop", 0, 0.0)
+    keys.ignore("encoder_layerdrop", "decoder_layerdrop")  # of learning: all layers answer
     keys.ignore("add_bias_logits")  # the bias is always in the file, and zero where it is not used
     keys.ignore("output_past", "save_step", "replacing_rate", "extra_layer_norm")
     keys.ignore("student_encoder_layers", "student_decoder_layers")  # of how it was distilled
