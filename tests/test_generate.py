@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 import qkv
 from qkv import cli
@@ -17,8 +18,8 @@ from qkv.text import TextConfig, train
 LINES = ["the cat sat on the mat", "책을 읽는 사람", "a dog ate 😀"]
 
 
-def model_of(family, kind="bytes", **more):
-    tokenizer = train(LINES * 3, TextConfig(kind=kind, vocab_size=300))
+def model_of(family, pieces="bytes", **more):
+    tokenizer = train(LINES * 3, TextConfig(kind=pieces, vocab_size=300))
     torch.manual_seed(3)
     values = dict(family=family, n_layers=2, d_model=16, n_heads=2, max_positions=64)
     if family == "transformer":
@@ -168,6 +169,95 @@ def test_config_error_for_a_reader():
     with pytest.raises(ConfigError) as e:
         del_step.generate("a")
     assert e.value.code == "QKV-013"
+
+
+def published(folder, model, config=(), **told):
+    """The model as a publisher writes it, with other keys in config.json and this generation_config.json."""
+    model.save(folder)
+    (folder / "manifest.json").unlink()
+    values = json.loads((folder / "config.json").read_text("utf-8"))
+    values.pop("qkv")
+    values = {k: v for k, v in (values | dict(config)).items() if v is not None}
+    (folder / "config.json").write_text(json.dumps(values), "utf-8")
+    if told:
+        (folder / "generation_config.json").write_text(json.dumps(told), "utf-8")
+    elif (folder / "generation_config.json").exists():
+        (folder / "generation_config.json").unlink()
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2"])
+@pytest.mark.parametrize("given", [None, 2, [2, 3]], ids=str)
+@pytest.mark.parametrize("several", [False, True])
+def test_answers_end_where_generation_config_says(kind, given, several, tmp_path):
+    family = {"family": "gpt2"} if kind == "gpt2" else {"family": "llama", "kind": kind}
+    model = model_of(**family, eos_id=None, bos_id=1)
+    free = model.generate("the cat", max_new_tokens=30).ids
+    ends = [free[9], free[4]] if several else [free[4]]
+    eos = ends if several else ends[0]
+    folder = published(tmp_path / "m", model, {"eos_token_id": given}, eos_token_id=eos)
+    ours, theirs = qkv.load(folder), AutoModelForCausalLM.from_pretrained(folder)
+    fed = ours.ids("the cat")
+    want = theirs.generate(torch.tensor([fed]), max_new_tokens=30, pad_token_id=0, do_sample=False)
+    made = ours.generate("the cat", max_new_tokens=30)
+    assert made.finished and [*fed, *made.ids] == want[0, :-1].tolist()
+
+
+def test_answers_begin_and_end_where_generation_config_says(tmp_path):
+    tokenizer = train(LINES * 3, TextConfig(kind="chars", vocab_size=60))
+    sizes = dict(d_model=16, n_heads=2, d_ff=32, encoder_layers=1, decoder_layers=1)
+    config = configure({"family": "bart", "vocab_size": tokenizer.vocab_size, **sizes})
+    model = Model(build(config), tokenizer, config)
+    given = dict(eos_token_id=[5, 6], decoder_start_token_id=7)
+    net = qkv.load(published(tmp_path / "m", model, **given)).net
+    assert (net.start_id, net.eos_id) == (7, 5)
+    assert qkv.load(tmp_path / "m").decode.eos_ids == (6,)
+
+
+SAMPLES = dict(temperature=1.0, top_k=50, top_p=None)
+
+
+@pytest.mark.parametrize(
+    "given,want,unheard",
+    [
+        (dict(do_sample=True), SAMPLES, ""),
+        (dict(do_sample=True, top_p=0.9), SAMPLES | dict(top_p=0.9), ""),
+        (dict(do_sample=True, top_k=20, temperature=0.7), dict(temperature=0.7, top_k=20), ""),
+        (dict(do_sample=True, top_k=0, top_p=1.0), SAMPLES | dict(top_k=None), ""),
+        (dict(do_sample=True, top_p=0.0), SAMPLES, "top_p"),
+        (dict(do_sample=True, num_beams=4), SAMPLES | dict(beam=1), "num_beams"),
+        (dict(do_sample=True, temperature=0.0, top_k=9), dict(temperature=0.0, top_k=None), ""),
+        (dict(do_sample=False, top_k=9, top_p=0.5), dict(temperature=0.0, top_k=None), ""),
+        (dict(num_beams=4, length_penalty=20.0), dict(beam=4, alpha=1.0), "length_penalty"),
+        (dict(num_beams=4, length_penalty=-2.0), dict(beam=4, alpha=-2.0), ""),
+        (dict(forced_bos_token_id=-1, forced_eos_token_id=-1, eos_token_id=-1), dict(forced_first=None, forced_last=None, eos_ids=()), ""),
+        (dict(forced_eos_token_id=[]), dict(forced_last=None), ""),
+        (dict(max_new_tokens=5, min_new_tokens=9), dict(max_new_tokens=5, min_new_tokens=5), ""),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_publishers_settings_of_generation_are_ours(given, want, unheard, tmp_path):
+    folder = published(tmp_path / "m", model_of("gpt2"), **given)
+    if unheard:
+        with pytest.warns(UserWarning, match=f"does not have: {unheard};"):
+            made = qkv.load(folder)
+    else:
+        made = qkv.load(folder)
+    assert {name: getattr(made.decode, name) for name in want} == want
+    made.save(tmp_path / "again")
+    assert qkv.load(tmp_path / "again").decode == made.decode
+    if made.decode.sampling:
+        told = json.loads((tmp_path / "again" / "generation_config.json").read_text("utf-8"))
+        assert (told["top_k"], told["top_p"]) == (made.decode.top_k or 0, made.decode.top_p or 1.0)
+
+
+def test_a_reader_is_not_asked_how_it_writes(tmp_path):
+    config = configure(
+        dict(family="bert", vocab_size=40, d_model=16, n_layers=1, n_heads=2, head="classes", labels=["a", "b"])
+    )  # fmt: skip
+    old = dict(do_sample=True, top_p=3, num_beams=0, early_stopping="soon", eos_token_id=[1, 2])
+    published(tmp_path / "m", Model(build(config), None, config), old)
+    assert qkv.load(tmp_path / "m").family == "bert"
 
 
 def test_what_a_publisher_asks_of_generation_and_we_do_not_have_is_told(tmp_path, capsys):

@@ -4,6 +4,7 @@ ours        config.json {format_version, model, decode}, tensors under our names
 published   config.json with a model_type, tensors under its publisher's names: what transformers reads and writes"""
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Mapping
@@ -49,6 +50,7 @@ ALWAYS = {
 }
 BEAMS = {"num_beams": "beam", "length_penalty": "alpha", "early_stopping": "early_stopping"}
 SAMPLED = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p"}
+LARGEST_ALPHA = 10  # SearchConfig's
 LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
 
 
@@ -127,7 +129,9 @@ def _ours(folder: Path, values: dict[str, Any]) -> Model:
 def _published(folder: Path) -> Model:
     values, place = read_config(folder), folder / CONFIG
     module = hf.family(values, FAMILIES.values(), place)
-    config = hf.configured(module, values, place)
+    noted, config = values.get("qkv"), hf.configured(module, values, place)
+    if not isinstance(noted, dict) and getattr(config, "head", None) == "lm":
+        config = hf.configured(module, values | _special(folder), place)
     found = tensors(folder)
     config = hf.fitted(module, config, found)
     table = module.table(config)
@@ -149,7 +153,6 @@ def _published(folder: Path) -> Model:
     tokenizer = _tokenizer(folder) if hasattr(config, "vocab_size") else None
     if tokenizer is not None:
         fits(tokenizer, config, folder)
-    noted = values.get("qkv")
     own = noted if isinstance(noted, dict) else {}
     template, habits = _template(own, place), _habits(own, place)
     decode, processor = _decode(values, folder, net), _processor(folder)
@@ -199,37 +202,73 @@ def fits(tokenizer: AnyTokenizer, config: Any, place: object) -> None:
         )
 
 
+def _special(folder: Path) -> dict[str, Any]:
+    """The ids of generation_config.json by which answers begin and end: there they hold, whatever config.json says."""
+    if not os.path.lexists(folder / GENERATION):
+        return {}
+    known, _ = generation(folder)
+    made = {key: known[key] for key in ("eos_token_id", "decoder_start_token_id") if key in known}
+    return {key: value for key, value in made.items() if value not in (-1, [])}
+
+
 def _decode(values: Mapping[str, Any], folder: Path, net: nn.Module) -> SearchConfig:
     """How to search: what qkv noted, else what the publisher did."""
     noted = values.get("qkv")
     place = folder / CONFIG
     if isinstance(noted, dict):
         return from_dict(SearchConfig, noted.get("decode", {}), place=place, at="qkv.decode.")
+    if not hasattr(net, "step"):
+        return SearchConfig()  # old files of readers have keys of writing, too
     known, others = generation(folder)
-    unheard = [*others, *(k for k in ("begin_suppress_tokens",) if known.get(k))]
-    if unheard and hasattr(net, "step"):
+    config, unheard = asked(known, net)
+    unheard |= {*others, *(k for k in ("begin_suppress_tokens",) if known.get(k))}
+    if unheard:
         seen = (
             f"{folder}: settings of generation that qkv does not have: {', '.join(sorted(unheard))}"
         )
         warnings.warn(f"{seen}; its answers may differ from the publisher's", stacklevel=2)
-    return asked(known, net)
+    return config
 
 
-def asked(known: Mapping[str, Any], net: nn.Module) -> SearchConfig:
-    """A publisher's settings of generation as ours; ranked and stopped as transformers does."""
-    names = ALWAYS | (SAMPLED if known.get("do_sample") else BEAMS)
-    made = {ours: known[theirs] for theirs, ours in names.items() if theirs in known}
+def asked(known: Mapping[str, Any], net: nn.Module) -> tuple[SearchConfig, set[str]]:
+    """A publisher's settings of generation as ours, ranked and stopped as transformers does; and the keys left out."""
+    made = {ours: known[theirs] for theirs, ours in ALWAYS.items() if theirs in known}
+    how, unheard = _chosen(known)
     if isinstance(net, Translator):  # their lengths count the token the decoder starts from
         made = {ours: known[n] - 1 for n, ours in LENGTHS.items() if known.get(n, 1) > 1} | made
+    if "max_new_tokens" in made and "min_new_tokens" in made:
+        made["min_new_tokens"] = min(made["min_new_tokens"], made["max_new_tokens"])
     words = [*known.get("bad_words_ids", ()), *([i] for i in known.get("suppress_tokens", ()))]
-    last, ends = known.get("forced_eos_token_id"), known.get("eos_token_id", ())
-    made["forced_last"] = last[0] if isinstance(last, list) else last
-    made["eos_ids"] = tuple(ends[1:]) if isinstance(ends, list) else ()
-    return SearchConfig(
-        **{"early_stopping": False} | made,
+    own = (net.eos_id, *getattr(net, "more_eos", ()))
+    made["eos_ids"] = tuple(i for i in _ids(known.get("eos_token_id")) if i not in own)
+    made["forced_first"] = next(iter(_ids(made.get("forced_first"))), None)
+    made["forced_last"] = next(iter(_ids(known.get("forced_eos_token_id"))), None)
+    config = SearchConfig(
+        **{"early_stopping": False} | made | how,
         penalty="length",
         bad_words=tuple(tuple(word) for word in words),
     )
+    return config, unheard
+
+
+def _chosen(known: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """How tokens are chosen, with transformers' defaults; and the keys that have no place here."""
+    temperature = known.get("temperature", 1.0) if known.get("do_sample") else 0.0
+    if temperature > 0:
+        k, p = known.get("top_k", 50), known.get("top_p", 1.0)  # 0 and 1 turn them off
+        made = {"temperature": temperature, "top_k": k or None, "top_p": p if 0 < p < 1 else None}
+        out = {"num_beams": known.get("num_beams", 1) > 1, "top_p": p == 0}
+    else:
+        out = {"length_penalty": abs(known.get("length_penalty", 1.0)) > LARGEST_ALPHA}
+        heard = [key for key in BEAMS if key in known and not out.get(key)]
+        made = {BEAMS[key]: known[key] for key in heard}
+    return made, {key for key, is_out in out.items() if is_out}
+
+
+def _ids(value: int | list[int] | None) -> list[int]:
+    """An id, a list of them or none -> the ids; -1 stands for none."""
+    ids = value if isinstance(value, list) else [value]
+    return [i for i in ids if i is not None and i >= 0]
 
 
 def told(config: SearchConfig, net: Any) -> dict[str, Any]:
@@ -238,6 +277,8 @@ def told(config: SearchConfig, net: Any) -> dict[str, Any]:
     Settings that it does not have, such as the GNMT penalty, are left to config.json's "qkv"."""
     names = ALWAYS | (SAMPLED if config.sampling else BEAMS if config.penalty == "length" else {})
     made = {theirs: getattr(config, ours) for theirs, ours in names.items()}
+    if config.sampling:  # where a filter is absent, transformers has one of its own
+        made |= {"top_k": config.top_k or 0, "top_p": config.top_p or 1.0}
     words = [list(word) for word in config.bad_words] + [[i] for i in getattr(net, "banned", ())]
     ends = [net.eos_id, *getattr(net, "more_eos", ()), *config.eos_ids]
     ends = [i for i in dict.fromkeys(ends) if i >= 0]
