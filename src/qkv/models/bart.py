@@ -280,9 +280,10 @@ def from_hf(keys: Keys) -> BartConfig:
     if keys.take("force_bos_token_to_be_generated", False) and forced is None:
         forced = bos
     eos = 2 if eos is None else eos
+    made = sizes(keys)
     return BartConfig(
-        **sizes(keys),
-        **padding(keys, 1, eos),
+        **made,
+        **padding(keys, 1, eos, made["vocab_size"]),
         norm_first=first,
         scale_embedding=keys.take("scale_embedding", False),
         tie=keys.take("tie_word_embeddings", True),
@@ -329,10 +330,14 @@ def sizes(keys: Keys) -> dict[str, Any]:
     }
 
 
-def padding(keys: Keys, default: int, eos: int) -> dict[str, Any]:
+def padding(keys: Keys, default: int, eos: int, vocab_size: int) -> dict[str, Any]:
     """Without a padding id any id stands for it, and every vector is learned."""
     pad = keys.token("pad_token_id", default)
-    return {"pad_id": eos, "still": False} if pad is None else {"pad_id": pad}
+    return (
+        {"pad_id": eos, "still": False}
+        if pad is None
+        else {"pad_id": keys.padding(pad, vocab_size)}
+    )
 
 
 def either(keys: Keys, name: str, alias: str, default: Any) -> Any:

@@ -271,22 +271,22 @@ def from_hf(keys: Keys) -> BertConfig:
             code="QKV-012",
         )
     pad = whole(keys, "pad_token_id", line.pad_id)
+    vocab_size = keys.take("vocab_size", 30522 if layout != "roberta" else 50265)
     common: dict[str, Any] = dict(
         layout=layout,
         head=head,
         labels=() if head == "span" else labels,
         problem=problem(keys, len(labels)) if head == "classes" else "one",
-        vocab_size=keys.take("vocab_size", 30522 if layout != "roberta" else 50265),
+        vocab_size=vocab_size,
         tie=keys.take("tie_word_embeddings", True),
         bos_id=keys.token("bos_token_id", line.bos_id),
         eos_id=keys.token("eos_token_id", line.eos_id),
-        pad_id=pad,
+        pad_id=keys.padding(pad, vocab_size),
     )
     rows = keys.take("max_position_embeddings", 512)
     if layout == "distilbert":
         return BertConfig(**common, **_distilled(keys, head), max_positions=rows, segments=0)
     dropout = keys.take("hidden_dropout_prob", 0.1)
-    own = keys.take("classifier_dropout", None)
     return BertConfig(
         **common,
         d_model=keys.take("hidden_size", 768),
@@ -299,7 +299,7 @@ def from_hf(keys: Keys) -> BertConfig:
         norm_eps=keys.take("layer_norm_eps", EPS),
         dropout=dropout,
         attn_dropout=keys.take("attention_probs_dropout_prob", 0.1),
-        head_dropout=None if own is None else float(own),
+        head_dropout=keys.share("classifier_dropout"),
     )
 
 

@@ -251,12 +251,12 @@ def from_hf(keys: Keys) -> BigBirdConfig:
     known = {name: head for head, name in HEADS.items()}
     head: HeadKind = keys.architecture(known, HEADS["none"])
     labels = keys.labels() if head in ("classes", "tags") else ()
-    own = keys.take("classifier_dropout", None)
+    vocab_size = keys.take("vocab_size", 50358)
     return BigBirdConfig(
         head=head,
         labels=labels,
         problem=problem(keys, len(labels)) if head == "classes" else "one",
-        vocab_size=keys.take("vocab_size", 50358),
+        vocab_size=vocab_size,
         d_model=keys.take("hidden_size", 768),
         n_layers=keys.take("num_hidden_layers", 12),
         n_heads=keys.take("num_attention_heads", 12),
@@ -273,10 +273,10 @@ def from_hf(keys: Keys) -> BigBirdConfig:
         tie=keys.take("tie_word_embeddings", True),
         dropout=keys.take("hidden_dropout_prob", 0.1),
         attn_dropout=keys.take("attention_probs_dropout_prob", 0.1),
-        head_dropout=None if own is None else float(own),
+        head_dropout=keys.share("classifier_dropout"),
         bos_id=keys.token("bos_token_id", 1),
         eos_id=keys.token("eos_token_id", 2),
-        pad_id=whole(keys, "pad_token_id", 0),
+        pad_id=keys.padding(whole(keys, "pad_token_id", 0), vocab_size),
         sep_id=keys.token("sep_token_id", 66),
     )
 

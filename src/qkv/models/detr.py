@@ -129,7 +129,7 @@ def from_hf(keys: Keys) -> DetrConfig:
 
 
 def _refuse_masks(keys: Keys) -> None:
-    if "DetrForSegmentation" in (keys.values.get("architectures") or ()):
+    if "DetrForSegmentation" in keys.named_architectures():
         raise ConfigError(
             "DetrForSegmentation draws masks, which is not computed here",
             place=keys.place,
@@ -179,11 +179,12 @@ def _timm(keys: Keys, name: str, channels: int) -> dict[str, Any]:
 
 
 def _resnet(keys: Keys) -> dict[str, Any]:
-    depths = keys.take("depths", (3, 4, 6, 3))
+    depths = keys.counts("depths", (3, 4, 6, 3))
     names = ["stem", *(f"stage{i}" for i in range(1, len(depths) + 1))]
     # of several maps the last is read
-    stage = (keys.take("out_features", None) or [None])[-1]
-    number = (keys.take("out_indices", None) or [len(depths)])[-1] % len(names)
+    listed = keys.take("out_features", None) or [None]
+    stage = listed[-1] if isinstance(listed, list) else listed
+    number = (keys.counts("out_indices", ()) or (len(depths),))[-1] % len(names)
     keys.ignore("stage_names", "is_encoder_decoder")
     if stage is not None and stage not in names:
         raise ConfigError(
@@ -193,8 +194,8 @@ def _resnet(keys: Keys) -> dict[str, Any]:
     return dict(
         channels=keys.take("num_channels", 3),
         d_stem=keys.take("embedding_size", 64),
-        widths=tuple(keys.take("hidden_sizes", (256, 512, 1024, 2048))),
-        depths=tuple(depths),
+        widths=keys.counts("hidden_sizes", (256, 512, 1024, 2048)),
+        depths=depths,
         bottleneck=keys.one_of("layer_type", kinds, "bottleneck") == "bottleneck",
         backbone_activation=keys.one_of("hidden_act", THEIRS, "relu"),
         halve_first=keys.take("downsample_in_first_stage", False),

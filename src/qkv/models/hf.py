@@ -8,7 +8,7 @@ A family module that takes part has
     table(config)  their tensor names <-> ours
     fitted(config, tensors)  optional: what config.json leaves open and only the tensors tell"""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -104,15 +104,55 @@ class Keys:
 
     def architecture(self, known: Mapping[str, Any], default: str) -> Any:
         """What `known` says of the first of `architectures`, or of the default where none is given."""
-        listed = self.values.get("architectures") or [default]
-        if not isinstance(listed, list) or listed[0] not in known:
+        listed = self.named_architectures() or [default]
+        if listed[0] not in known:
             raise WeightsError(
                 f"architectures = {listed!r} is not known",
                 place=self.place,
-                fix=did_you_mean(str(listed[0] if listed else ""), known),
+                fix=did_you_mean(listed[0], known),
                 code="QKV-055",
             )
         return known[listed[0]]
+
+    def named_architectures(self) -> list[str]:
+        """Raises ConfigError QKV-011."""
+        listed = self.values.get("architectures") or []
+        if not isinstance(listed, list) or any(type(name) is not str for name in listed):
+            raise self.unkind("architectures", "a list of names", listed)
+        return listed
+
+    def share(self, name: str) -> float | None:
+        """A number that may be null.  Raises ConfigError QKV-011."""
+        if self.take(name, None) is None:
+            return None
+        made: float = self.take(name, 0.0)
+        return made
+
+    def counts(self, name: str, default: Sequence[int]) -> tuple[int, ...]:
+        """A list of whole numbers.  Raises ConfigError QKV-011."""
+        value = self.take(name, None)
+        value = list(default) if value is None else value
+        if not isinstance(value, list) or any(type(i) is not int for i in value):
+            raise self.unkind(name, "a list of whole numbers", value)
+        return tuple(value)
+
+    def padding(self, pad: int | None, vocab_size: int) -> int | None:
+        """The id of padding, whose vector is not learned.  Raises ConfigError QKV-012 where there is none for it."""
+        if pad is not None and pad >= vocab_size:
+            raise ConfigError(
+                f"pad_token_id {pad}, but the vocabulary has {vocab_size}",
+                place=self.place,
+                fix="correct config.json",
+            )
+        return pad
+
+    def unkind(self, name: str, want: str, got: Any) -> ConfigError:
+        return ConfigError(
+            f"{name} must be {want} (got {str(got)[:60]})",
+            place=self.place,
+            fix="correct config.json",
+            code="QKV-011",
+        )
 
     def labels(self, default: int = 2) -> tuple[str, ...]:
         """The names of the classes, by id."""
@@ -219,6 +259,9 @@ def configured(module: Family, values: Mapping[str, Any], place: object = "") ->
     keys = Keys(values, place)
     config = module.from_hf(keys)
     keys.done()
+    if (n := getattr(config, "vocab_size", 1)) < 1:
+        seen = f"vocab_size must be at least 1 (got {n})"
+        raise ConfigError(seen, place=place, fix="correct config.json")
     return config
 
 

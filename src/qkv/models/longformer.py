@@ -73,7 +73,7 @@ class LongformerConfig:
             raise _bad(f"pad_id = {self.pad_id}: positions are numbered from it", "pad_id = 1")
         for name, least in (("window", 2), ("dilation", 1)):
             values = self.each(name)
-            if len(values) != self.n_layers or min(values) < least:
+            if len(values) != self.n_layers or min(values, default=0) < least:
                 raise _bad(
                     f"{name} = {getattr(self, name)} for {self.n_layers} layers",
                     f"one number of at least {least}, or one a layer",
@@ -231,13 +231,13 @@ def from_hf(keys: Keys) -> LongformerConfig:
             fix="num_labels must be 2",
             code="QKV-012",
         )
-    pad = whole(keys, "pad_token_id", 1)
+    pad, vocab_size = whole(keys, "pad_token_id", 1), keys.take("vocab_size", 30522)
     n_layers = keys.take("num_hidden_layers", 12)
     return LongformerConfig(
         head=head,
         labels=() if head == "span" else labels,
         problem=problem(keys, len(labels)) if head == "classes" else "one",
-        vocab_size=keys.take("vocab_size", 30522),
+        vocab_size=vocab_size,
         d_model=keys.take("hidden_size", 768),
         n_layers=n_layers,
         n_heads=keys.take("num_attention_heads", 12),
@@ -252,7 +252,7 @@ def from_hf(keys: Keys) -> LongformerConfig:
         attn_dropout=keys.take("attention_probs_dropout_prob", 0.1),
         bos_id=keys.token("bos_token_id", 0),
         eos_id=keys.token("eos_token_id", 2),
-        pad_id=pad,
+        pad_id=keys.padding(pad, vocab_size),
         sep_id=keys.token("sep_token_id", 2),
     )
 

@@ -98,12 +98,14 @@ def from_hf(keys: Keys) -> MarianConfig:
     vocab = made["vocab_size"] = keys.take("vocab_size", 58101)
     own = keys.take("decoder_vocab_size", vocab)
     eos = keys.token("eos_token_id", 0)
-    pad = bart.padding(keys, 58100, eos := 0 if eos is None else eos)
+    shared = keys.take("share_encoder_decoder_embeddings", True)
+    least = vocab if shared else min(vocab, own)
+    pad = bart.padding(keys, 58100, eos := 0 if eos is None else eos, least)
     start = keys.token("decoder_start_token_id", 58100)
     return MarianConfig(
         **made,
         **pad,
-        target_vocab_size=None if keys.take("share_encoder_decoder_embeddings", True) else own,
+        target_vocab_size=None if shared else own,
         scale_embedding=keys.take("scale_embedding", False),
         tie=keys.take("tie_word_embeddings", True),
         head=head,

@@ -72,6 +72,9 @@ class AttentionConfig:
                 fix="change one or give d_head",
                 code="QKV-013",
             )
+        for name in ("n_kv_heads", "d_head"):
+            if (n := getattr(self, name)) is not None and n < 1:
+                raise ConfigError(f"{name} must be at least 1 (got {n})", fix="leave it out")
         if self.n_heads % self.kv_heads:
             raise ConfigError(
                 f"{self.n_heads} heads do not share {self.kv_heads} key heads evenly",
