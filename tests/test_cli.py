@@ -19,6 +19,7 @@ from qkv import cli
 from qkv.cli import live, make, out
 from qkv.cli.parse import parse
 from qkv.cli.table import BY_NAME, COMMON, GROUPS, VERBS
+from qkv.errors import DataError
 
 KO, EN = cli_tiny.PAIRS[0]
 HANGUL = re.compile("[가-힣]")
@@ -532,3 +533,128 @@ def test_the_live_line_is_drawn_on_a_terminal_and_goes_away(monkeypatch):
 def test_numbers_show_four_digits_that_matter():
     assert [live.number(x) for x in (0.12345, 12.345, 1234.5, None)] == ["0.123", "12.35", "1,234", "–"]  # fmt: skip
     assert [out.duration(x) for x in (5, 65.4, 7384, float("nan"))] == ["0:05", "1:05", "2:03:04", "–"]  # fmt: skip
+
+
+# ---- what is read
+
+
+@pytest.mark.parametrize("name", ["x.tsv", "x.csv", "x.jsonl", "x.txt.gz"])
+def test_a_file_of_texts_is_its_lines_whatever_its_name(run, name):
+    import gzip
+
+    from qkv.cli.use import file_lines
+
+    data = b'\xef\xbb\xbfa\tb\r\n\n{"c": 1}, d\n'
+    Path(name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    assert list(file_lines(name)) == ["a\tb", "", '{"c": 1}, d']
+
+
+def test_whole_keeps_a_text_as_it_stands(run, stdin, tmp_path):
+    from qkv.cli.use import texts
+
+    text = "    if x:\n\treturn 1" + " " * (1 << 20)  # a line beyond what a corpus may have
+    raw = b"\xef\xbb\xbf\r\n" + text.replace("\n", "\r\n").encode() + b"\r\n\n"
+    Path("code.py").write_bytes(raw)
+    assert list(texts(["@code.py"], whole=True)) == [[text]]
+    stdin(b"\n    if x:\n\treturn 1\n")
+    assert list(texts([], whole=True)) == [["    if x:\n\treturn 1"]]
+    Path("bad.txt").write_bytes(b"a\nb\xff\n")
+    with pytest.raises(DataError, match="bad.txt:2") as e:
+        list(texts(["@bad.txt"], whole=True))
+    assert e.value.code == "QKV-030"
+
+
+def test_an_error_names_the_verb_that_was_asked(run):
+    from qkv.cli.use import texts
+
+    with pytest.raises(DataError) as e:
+        list(texts(["\udcff"], verb="fill"))
+    assert e.value.place == "qkv fill"
+
+
+# ---- what is printed
+
+
+def test_json_holds_no_character_that_drives_a_terminal(capsys):
+    text = "a\x7f\x9b\u2028\u202e\u200f한\n"
+    out.emit({"text": text})
+    said = capsys.readouterr().out
+    assert json.loads(said) == {"text": text} and "한" in said
+    assert said == '{"text": "a\\u007f\\u009b\\u2028\\u202e\\u200f한\\n"}\n'
+
+
+def test_a_deleted_folder_is_no_trace_back(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert out.here("/a/b") == "/a/b"
+
+
+def test_look_and_warnings_print_no_control(run, monkeypatch):
+    import warnings
+
+    import qkv.checkpoints
+    from qkv.cli import see
+    from qkv.cli.use import open_model
+
+    load = qkv.checkpoints.load
+
+    def warned(source):
+        warnings.warn("\x1b[2Jcleared", UserWarning, stacklevel=2)
+        return load(source)
+
+    seen = see.Seen("x", [], lambda _: b"", {}, ["\x1b[2J cat"])
+    monkeypatch.setattr(qkv.checkpoints, "load", warned)
+    monkeypatch.setattr(see, "translated", lambda *a: seen)
+    monkeypatch.setattr(see.Seen, "write", lambda *a: None)
+    said = run("look", KO, "--model", "runs/demo-1")
+    assert said.lines[0] == "\\x1b[2J cat" and "\\x1b[2Jcleared" in said.err
+    assert "\x1b" not in said.out + said.err
+    assert open_model("runs/demo-1", "look")
+
+
+# ---- init, eval, the next commands
+
+
+def test_init_writes_the_file_it_was_asked_for(run):
+    assert json.loads(run("init", "ko-en", "--json", "-o", "a.toml").out)["name"]
+    assert Path("a.toml").read_text("utf-8").startswith("#")
+    assert "which recipe" in run("init", "-o", "b.toml", code=2).err
+    assert not Path("b.toml").exists()
+
+
+def test_eval_shows_its_scores_before_a_plot_that_cannot_be(run):
+    said = run("eval", "runs/demo-1", "test.tsv", "--plot", "q.png")
+    assert "BLEU" in said.out and Path("q.png").exists()
+    Path("few.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in cli_tiny.PAIRS[:3]), "utf-8")
+    said = run("eval", "runs/demo-1", "few.tsv", "--plot", "few.png", code=1)
+    assert "BLEU" in said.out and "too few sentences" in said.err
+
+
+@pytest.mark.parametrize(
+    "kind, command",
+    [
+        ("answer", "qkv answer --model R … --context @page.txt"),
+        ("mlm", "qkv fill --model R '… <mask> …'"),
+        ("spans", "qkv generate --model R …"),
+        ("infill", "qkv generate --model R …"),
+    ],
+)
+def test_the_next_command_of_every_objective_can_be_pasted(kind, command, tmp_path, capsys):
+    (tmp_path / "config.toml").write_text(f'[objective]\nkind = "{kind}"\n')
+    make.next_commands(tmp_path, make.sample_text(tmp_path))
+    first = capsys.readouterr().out.strip().split("\n")[1].strip()
+    assert _words(first) == _words(command.replace("R", str(tmp_path)))
+
+
+def test_a_longest_answer_that_nobody_asked_for_fits_the_model():
+    from qkv.cli.write import longest
+    from qkv.decode.answer import SearchConfig
+
+    def model(most, own=None, prompted=False):
+        net = SimpleNamespace(max_positions=most, prompted=prompted)
+        return SimpleNamespace(net=net, decode=SearchConfig(max_new_tokens=own))
+
+    assert longest(model(64), None) == 64 and longest(model(64), 100) == 100
+    assert longest(model(None), None) == 128 and longest(model(1024, own=142), None) == 142
+    assert longest(model(1024, own=142, prompted=True), None) == 128

@@ -28,6 +28,12 @@ def recipe_of(model: Model) -> Recipe | None:
     return Recipe.read(path) if path is not None and path.is_file() else None
 
 
+def translates(model: Model) -> bool:
+    """Is it measured by its translations, and not by another objective that it was trained for?"""
+    recipe = recipe_of(model)
+    return not model.has_pictures and (recipe is None or recipe.objective_kind == TRANSLATE)
+
+
 def like(source: RecordSource, data: str | Path | PairSource | RecordSource) -> RecordSource:
     """A file of the same columns as another."""
     if isinstance(data, RecordSource):
@@ -70,11 +76,7 @@ def evaluate(
         from .jobs.images import measure_pictures
 
         return measure_pictures(model, recipe, data)
-    if (
-        recipe is not None
-        and recipe.objective_kind != TRANSLATE
-        and not isinstance(data, ImageSource)
-    ):
+    if recipe is not None and not translates(model) and not isinstance(data, ImageSource):
         from .jobs.texts import measure_file
 
         return measure_file(recipe, model, like(recipe.data.train, data))
@@ -89,8 +91,8 @@ def evaluate(
     began = time.perf_counter()
     hyps = [a[0].text for a in model.answers(sources, how, batch_tokens)]
     seconds = time.perf_counter() - began
-    corpus = encode(pairs, model.tokenizer, model.tokenizer, SkipReport())
-    nll, tokens = corpus_nll(model.net, corpus, model.tokenizer)
+    corpus = encode(pairs, model.tokenizer, model.tokenizer.target, SkipReport())
+    nll, tokens = corpus_nll(model.net, corpus, model.tokenizer.target)
     scores = measure.translation_scores(hyps, refs, tuple(metrics), tokenize, lowercase)
     lengths = [len(model.tokenizer.encode(s).ids) for s in sources]
     bins = (

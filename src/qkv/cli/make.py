@@ -31,6 +31,9 @@ def recipes() -> dict[str, str]:
 def init(args: Args) -> None:
     """Print a recipe, or list them.  Raises MissingError for an unknown name, UsageError to keep an existing file."""
     known = recipes()
+    if args.name is None and args.o is not None:
+        fix = "name one: qkv init ko-en -o my.toml; `qkv init` lists them"
+        raise UsageError("which recipe is to be written?", place="qkv init", fix=fix)
     if args.name is None:
         rows = [(name, _about(text)) for name, text in known.items()]
         if args.json:
@@ -44,14 +47,14 @@ def init(args: Args) -> None:
     if name not in known:
         raise MissingError(f"no recipe {name!r}", place="qkv init", fix=did_you_mean(name, known))
     text = known[name]
+    if args.o is not None:
+        _write_new(Path(args.o), text)
     if args.json:
         import tomllib
 
         emit(tomllib.loads(text))
     elif args.o is None:
         result(text.rstrip("\n"))
-    else:
-        _write_new(Path(args.o), text)
 
 
 def _about(text: str) -> str:
@@ -177,6 +180,9 @@ def next_commands(folder: Path, text: str, test: str = "test.tsv") -> None:
     verb = NEXT.get(kind, "translate")
     if kind in PICTURES:
         test, text = "pictures/test", text if text != "…" else "picture.png"
+    elif verb == "fill":
+        text = f"{text} {_mask(folder)} {text}" if text == "…" else f"{text} {_mask(folder)}"
+    more = " --context @page.txt" if verb == "answer" else ""
     looked = (
         [f"qkv look --model {where} {shlex.quote(text)} -o attention.html"]
         if verb == "translate"
@@ -184,7 +190,7 @@ def next_commands(folder: Path, text: str, test: str = "test.tsv") -> None:
     )
     result("\n" + bold(t("next", "다음")))
     for command in (
-        f"qkv {verb} --model {where} {shlex.quote(text)}",
+        f"qkv {verb} --model {where} {shlex.quote(text)}{more}",
         *looked,
         f"qkv eval {where} {test}",
     ):
@@ -195,6 +201,8 @@ def next_commands(folder: Path, text: str, test: str = "test.tsv") -> None:
 NEXT = {
     "lm": "generate",
     "windows": "generate",
+    "spans": "generate",
+    "infill": "generate",
     "chat": "chat",
     "mlm": "fill",
     "nsp": "fill",
@@ -206,6 +214,18 @@ NEXT = {
     "image-classify": "classify",
     "detect": "detect",
 }
+
+
+def _mask(folder: Path) -> str:
+    """What a gap is called by the run's tokenizer: <mask> or [MASK]."""
+    from ..errors import QkvError
+    from ..text import load_tokenizer
+
+    try:
+        tokenizer = load_tokenizer(folder / "best")
+    except QkvError:
+        return "<mask>"
+    return "<mask>" if tokenizer.mask_id is None else tokenizer.tokens([tokenizer.mask_id])[0]
 
 
 def _objective(folder: Path) -> str:

@@ -11,6 +11,8 @@ from typing import IO, Any
 
 # what could move a terminal's cursor or forge a line: C0 and C1 controls, line and paragraph ends, bidirectional marks
 CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# the same, marks that turn a line's direction and halves of characters, inside a string of JSON
+IN_JSON = re.compile(f"{CONTROL.pattern[:-1]}\u061c\u200e\u200f\ud800-\udfff]")
 MAX_FIELD = 1024  # characters of foreign text in one message
 
 
@@ -21,7 +23,8 @@ def result(text: str) -> None:
 
 def emit(value: Any) -> None:
     """One JSON document on one line; numbers that are not finite become "nan", "inf" and "-inf"."""
-    print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False), file=sys.stdout)
+    text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+    print(IN_JSON.sub(lambda m: f"\\u{ord(m[0]):04x}", text), file=sys.stdout)
     sys.stdout.flush()
 
 
@@ -52,7 +55,10 @@ def plain(value: Any) -> Any:
 
 def here(text: str) -> str:
     """Paths below the working folder as a person there would write them."""
-    base = os.getcwd()
+    try:
+        base = os.getcwd()
+    except OSError:  # the folder was deleted under us
+        return text
     return text if base == os.sep else text.replace(base + os.sep, "")
 
 

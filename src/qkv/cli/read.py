@@ -1,19 +1,22 @@
 """Verbs that ask an encoder about texts: fill, classify, tag, answer, embed."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..errors import QkvError, UsageError
 from .out import emit, result
 from .parse import Args
-from .use import file_lines, flat, open_model, texts
+from .use import flat, open_model, texts, whole_file
 
 if TYPE_CHECKING:
     from ..model import Model
 
 Show = Callable[[Any], str]
+# a chunk's text by its place in the list, from 0; a person counts all that was given, empty lines too, from 1
+NUMBER = re.compile(r"^(text|question) (\d+)\b")
 
 
 def over(
@@ -23,7 +26,7 @@ def over(
 
     Of a model of pictures each word and line is the path of one."""
     whole = getattr(args, "whole", False)
-    chunks = texts(args.text, whole)
+    chunks = texts(args.text, whole, verb)
     first = next(chunks, None)  # a missing file is told before the model is loaded
     model = open_model(args.model, verb)
     if model.has_pictures:
@@ -33,9 +36,14 @@ def over(
 
         words = chain.from_iterable(chain([first or []], chunks))
         return over_pictures(words, lambda paths: ask(model, paths), show, args.json)
+    before = 0  # texts of the chunks before this one
     while first is not None:
-        asked = [text for text in first if text.strip()]
-        found = iter(ask(model, asked) if asked else [])
+        asked = [i for i, text in enumerate(first) if text.strip()]
+        try:
+            found = iter(ask(model, [first[i] for i in asked]) if asked else [])
+        except QkvError as e:
+            raise renumbered(e, [before + i + 1 for i in asked]) from None
+        before += len(first)
         for text in first:
             answer = next(found) if text.strip() else None
             if args.json:
@@ -45,6 +53,11 @@ def over(
         sys.stdout.flush()
         first = next(chunks, None)
     return 0
+
+
+def renumbered(e: QkvError, numbers: list[int]) -> QkvError:
+    e.seen = NUMBER.sub(lambda m: f"{m[1]} {numbers[int(m[2])]}", e.seen)
+    return e
 
 
 def fill(args: Args) -> None:
@@ -88,7 +101,7 @@ def answer(args: Args) -> None:
         )
     context = args.context
     if context.startswith("@") and len(context) > 1:
-        context = "\n".join(file_lines(context[1:]))
+        context = whole_file(context[1:]).removesuffix("\n")
 
     def ask(model: "Model", given: list[str]) -> Sequence[Any]:
         found: Sequence[Any] = model.answer(given, context)

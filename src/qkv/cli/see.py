@@ -9,7 +9,7 @@ from ..errors import LawError, UsageError
 from ..messages import t
 from .out import colours, emit, result, say, table
 from .parse import Args
-from .use import open_model
+from .use import flat, open_model
 
 if TYPE_CHECKING:
     from ..model import Model, Translation
@@ -69,7 +69,7 @@ def look(args: Args) -> None:
         emit({**seen.told, "files": [str(p) for p in paths]})
         return
     for line in (*seen.lines, *map(str, paths)):
-        result(line)
+        result(flat(line))
 
 
 def _things(model: "Model", path: str) -> Seen:
@@ -107,7 +107,7 @@ def _read(model: "Model", text: str) -> Seen:
     pools = [
         Alignment(seen.tokens, (t("whole text", "글 전체"),), m[0].mean(0), label)
         for m in seen.maps.values()
-        if m.shape[2] == 1
+        if m.shape[2] == 1 < len(seen.tokens)  # one token alone reads as every query does
     ]
     views: list[Any] = [*pools, *([grid] if grid.maps else [])]
     if not prompted(model.net) and seen.sparse():  # a triangle needs no telling

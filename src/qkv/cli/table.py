@@ -139,10 +139,9 @@ WHOLE = Opt(
 LONGEST = Opt(
     name="--max-new-tokens",
     metavar="N",
-    default=128,
     low=1,
-    en="longest answer, in tokens",
-    ko="답의 최대 토큰 수",
+    en="longest answer, in tokens (else the model's own limit, or 128)",
+    ko="답의 최대 토큰 수 (없으면 모델의 한도, 또는 128)",
 )
 SAMPLING = (
     Opt(

@@ -4,7 +4,6 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 CHUNK = (
     1 << 16
 )  # bytes read from a pipe at a time: a fast pipe gives many lines, a slow one gives each as it comes
+BOM = b"\xef\xbb\xbf"
 LINES = 1024  # lines of a file translated together
 
 
@@ -34,7 +34,7 @@ def open_model(source: str | None, verb: str) -> "Model":
         warnings.simplefilter("always", UserWarning)
         model = load(source)
     for warning in heard:
-        say(str(warning.message))
+        say(one_line(str(warning.message), 4096))
     return model
 
 
@@ -82,34 +82,35 @@ def flat(text: str) -> str:
     return one_line(text.replace("\n", " ").replace("\r", " "), 1 << 30)
 
 
-def texts(words: list[str], whole: bool = False) -> Iterator[list[str]]:
+def texts(words: list[str], whole: bool = False, verb: str = "translate") -> Iterator[list[str]]:
     """The texts to read, in chunks: words as they stand, the lines of @FILE, the lines of standard input (-).
 
-    whole: a file, and standard input, is one text with its line breaks.
+    whole: a file, and standard input, is one text as it stands but for empty lines around it.
     Raises MissingError QKV-020, DataError QKV-030 for what is not UTF-8."""
     plain: list[str] = []
     for word in words or ["-"]:
         if word != "-" and not (word.startswith("@") and len(word) > 1):
-            plain.append(_utf8(word))
+            plain.append(_utf8(word, verb))
             continue
         if plain:
             yield plain
             plain = []
-        lines = chunked(file_lines(word[1:])) if word != "-" else stdin_lines()
         if whole:
-            lines = iter([["\n".join(chain.from_iterable(lines)).strip("\n")]])
-        yield from lines
+            text = whole_file(word[1:]) if word != "-" else whole_stdin(verb)
+            yield [text.strip("\n")]
+        else:
+            yield from chunked(file_lines(word[1:])) if word != "-" else stdin_lines(verb)
     if plain:
         yield plain
 
 
-def _utf8(word: str) -> str:
+def _utf8(word: str, verb: str) -> str:
     try:
         word.encode()
     except UnicodeEncodeError:
         raise DataError(
             f"{one_line(word)} is not UTF-8",
-            place="qkv translate",
+            place=f"qkv {verb}",
             fix="use a UTF-8 terminal",
             code="QKV-030",
         ) from None
@@ -128,23 +129,59 @@ def chunked(lines: Iterable[str]) -> Iterator[list[str]]:
 
 
 def file_lines(path: str) -> Iterator[str]:
-    """Every line of a text file; line n of the output answers line n of the input."""
+    """Every line of a text file, whatever its name; line n of the output answers line n of the input."""
+    from ..data.lines import decode, read_lines
     from ..data.report import SkipReport
-    from ..data.sources import PairSource, read_texts
 
     report = SkipReport()
-    for pair in read_texts(PairSource(path=path), report, keep_empty=True):
-        yield pair.source
-    left_out = {reason: n for reason, n in report.skipped.items() if reason != "empty line"}
-    if left_out:
+    for line in read_lines(path):
+        text = decode(line, path, "strict", report)
+        reason = "long line" if line.long else "NUL character" if "\0" in text else ""
+        if reason:  # the line stays, empty, so that the others keep their numbers
+            report.skip(path, line.number, reason)
+        else:
+            report.use()
+        yield "" if reason else text.strip()
+    if report.skipped:
         say(report.summary())
 
 
-def stdin_lines() -> Iterator[list[str]]:
+def whole_file(path: str) -> str:
+    """All of a text file, .gz too, as it stands.  Raises DataError QKV-037 beyond 256 MiB."""
+    from ..data.lines import read_whole
+
+    return _whole(read_whole(path).raw, path)
+
+
+def whole_stdin(verb: str) -> str:
+    """All of standard input as it stands.  Raises as `whole_file`."""
+    from ..data.lines import MAX_WHOLE
+
+    fd, parts, size = _stdin(verb), [], 0
+    while data := os.read(fd, CHUNK):
+        parts.append(data)
+        size += len(data)
+        if size > MAX_WHOLE:
+            raise DataError(
+                f"more than {MAX_WHOLE >> 20} MiB in one text",
+                place="stdin",
+                fix="leave out --whole, or split it",
+                code="QKV-037",
+            )
+    return _whole(b"".join(parts).removeprefix(BOM), "stdin")
+
+
+def _whole(raw: bytes, place: str) -> str:
+    try:
+        return raw.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as e:
+        line = raw.count(b"\n", 0, e.start) + 1
+        raise _not_utf8(raw[e.start], f"{place}:{line}") from None
+
+
+def stdin_lines(verb: str) -> Iterator[list[str]]:
     """Whole lines of standard input as they arrive.  Raises DataError QKV-030 with the line's number."""
-    if sys.stdin is None:
-        raise MissingError("standard input is closed", place="qkv translate", fix="give a text")
-    fd = sys.stdin.fileno()
+    fd = _stdin(verb)
     rest, number = b"", 0
     while data := os.read(fd, CHUNK):
         *whole, rest = (rest + data).split(b"\n")
@@ -155,18 +192,28 @@ def stdin_lines() -> Iterator[list[str]]:
         yield [_line(rest, number + 1)]
 
 
+def _stdin(verb: str) -> int:
+    if sys.stdin is None:
+        raise MissingError("standard input is closed", place=f"qkv {verb}", fix="give a text")
+    return sys.stdin.fileno()
+
+
 def _line(raw: bytes, number: int) -> str:
     if number == 1:
-        raw = raw.removeprefix(b"\xef\xbb\xbf")
+        raw = raw.removeprefix(BOM)
     try:
         return raw.removesuffix(b"\r").decode().strip()
     except UnicodeDecodeError as e:
-        raise DataError(
-            f"byte {raw[e.start]:#04x} is not UTF-8",
-            place=f"stdin:{number}",
-            fix="convert it first: iconv -f CP949 -t UTF-8",
-            code="QKV-030",
-        ) from None
+        raise _not_utf8(raw[e.start], f"stdin:{number}") from None
+
+
+def _not_utf8(byte: int, place: str) -> DataError:
+    return DataError(
+        f"byte {byte:#04x} is not UTF-8",
+        place=place,
+        fix="convert it first: iconv -f CP949 -t UTF-8",
+        code="QKV-030",
+    )
 
 
 # ---- eval
@@ -177,7 +224,10 @@ def evaluate(args: Args) -> None:
     model = open_model(args.run, "eval")
     from ..data.sources import PairSource
     from ..score import evaluate as score
+    from ..score import translates
 
+    if args.plot and not translates(model):
+        raise UsageError("--plot is for translations", place="qkv eval", fix="leave it out")
     two = bool(args.reference)
     pairs = PairSource(
         path="" if two else args.file,
@@ -196,12 +246,13 @@ def evaluate(args: Args) -> None:
         lowercase=args.lowercase,
         batch_tokens=args.batch_tokens,
     )
-    if args.plot:
-        draw_by_length(found, args.plot)
     if args.json:
         emit(found)
     else:
         show_scores(found) if "sentences" in found else show_measures(found)
+    if args.plot:
+        sys.stdout.flush()
+        draw_by_length(found, args.plot)
 
 
 def show_measures(found: dict[str, Any]) -> None:

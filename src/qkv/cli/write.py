@@ -6,16 +6,30 @@ from typing import TYPE_CHECKING, Any
 from ..messages import t
 from .out import CONTROL, bold, emit, result, say
 from .parse import Args
-from .use import file_lines, flat, open_model, texts
+from .use import flat, open_model, texts, whole_file
 
 if TYPE_CHECKING:
     from ..model import Model
 
 
-def sampling(args: Args) -> dict[str, Any]:
+LONGEST = 128  # tokens of an answer, where neither the person nor the model says
+
+
+def longest(model: "Model", asked: int | None) -> int:
+    """What was asked for; else an encoder-decoder's own limit, or 128; never more than its positions hold."""
+    from ..decode.rows import prompted
+
+    if asked is not None:
+        return asked
+    own = None if prompted(model.net) else model.decode.max_new_tokens
+    most = getattr(model.net, "max_positions", None)
+    return min(own or LONGEST, most or own or LONGEST)
+
+
+def sampling(model: "Model", args: Args) -> dict[str, Any]:
     """The options of drawing as `Model.generate` takes them."""
     return {
-        "max_new_tokens": args.max_new_tokens,
+        "max_new_tokens": longest(model, args.max_new_tokens),
         "temperature": args.temperature or 0.0,
         "top_k": args.top_k,
         "top_p": args.top_p,
@@ -26,15 +40,15 @@ def sampling(args: Args) -> dict[str, Any]:
 
 def generate(args: Args) -> None:
     """Continue every prompt: as it comes on a terminal, else one answer (its lines as they are) after the other."""
-    before = "\n".join(file_lines(args.examples)) + "\n" if args.examples else ""
-    chunks = texts(args.text, args.whole)
+    before = whole_file(args.examples).removesuffix("\n") + "\n" if args.examples else ""
+    chunks = texts(args.text, args.whole, "generate")
     first = next(chunks, None)
     model = open_model(args.model, "generate")
-    how = sampling(args) | {"stop": tuple(args.stop or ()), "beam": args.beam or 1}
+    how = sampling(model, args) | {"stop": tuple(args.stop or ()), "beam": args.beam or 1}
     live = sys.stdout.isatty() and not args.json and how["beam"] == 1
     while first is not None:
         prompts = [before + text for text in first]
-        tell_room(model, prompts, args.max_new_tokens)
+        tell_room(model, prompts, args.max_new_tokens or LONGEST)
         if live:
             for prompt in prompts:
                 flow(model.generate(prompt, stream=True, **how))
@@ -76,7 +90,7 @@ def shown(text: str) -> str:
 
 def summarize(args: Args) -> None:
     """One line for each text."""
-    chunks = texts(args.text, args.whole)
+    chunks = texts(args.text, args.whole, "summarize")
     first = next(chunks, None)
     model = open_model(args.model, "summarize")
     while first is not None:
@@ -99,20 +113,23 @@ def chat(args: Args) -> None:
     if not args.text and sys.stdin is not None and sys.stdin.isatty():
         say(t("one turn per line; Ctrl-D ends", "한 줄에 한 마디씩 쓰세요. Ctrl-D로 끝냅니다"))
     turns: list[tuple[str, str]] = []
-    for said in (text for chunk in texts(args.text) for text in chunk if text.strip()):
+    for said in (text for chunk in texts(args.text, verb="chat") for text in chunk if text.strip()):
         turns.append(("user", said))
         turns.append(("assistant", answered(model, turns, args, live)))
 
 
 def answered(model: "Model", turns: list[tuple[str, str]], args: Args, live: bool) -> str:
     """What the model says next, shown as it comes on a terminal."""
+    how, most = sampling(model, args), getattr(model.net, "max_positions", None)
+    if args.max_new_tokens is None and most is not None:  # what was said needs positions too
+        how["max_new_tokens"] = max(1, min(how["max_new_tokens"], most // 2))
     if not live:
-        answer = model.chat(turns, **sampling(args))
+        answer = model.chat(turns, **how)
         emit(answer) if args.json else result(flat(answer.text))
         return str(answer.text)
     print(bold("» "), end="", flush=True)
     pieces = []
-    for piece in model.chat(turns, stream=True, **sampling(args)):
+    for piece in model.chat(turns, stream=True, **how):
         pieces.append(piece)
         print(shown(piece), end="", flush=True)
     print()
