@@ -70,6 +70,25 @@ def test_every_end_ends():
         assert h[0].ids == was.ids[:cut] and h[0].finished == (was.finished or other in was.ids)
 
 
+@pytest.mark.parametrize("how", [{}, {"beam": 3}], ids=str)
+def test_ends_beyond_the_vocabulary_never_come(how):
+    net, sources = SumNet(V=12, seed=4), batch_of([[3, 4], [5]])
+    rules = dict(max_new_tokens=9, min_new_tokens=3) | how
+    want = search(net, sources, SearchConfig(**rules))
+    assert search(net, sources, SearchConfig(eos_ids=(12, 99), **rules)) == want
+
+
+@pytest.mark.parametrize("how", [{}, {"beam": 3}, {"temperature": 1.0}], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [{"forced_first": 12}, {"forced_last": 12}, {"bad_words": ((3, 12),)}, {"bad_words": ((12,),)}],
+    ids=str,
+)  # fmt: skip
+def test_settings_of_ids_that_a_model_does_not_have_are_named(wrong, how):
+    with pytest.raises(ConfigError, match=next(iter(wrong))) as e:
+        search(SumNet(V=12), batch_of([[3, 4]]), SearchConfig(max_new_tokens=5, **wrong, **how))
+    assert "12" in e.value.seen and e.value.fix
+
+
 def test_a_beam_of_many_ends_keeps_its_width():
     """Five of eight ids end: three live hypotheses are still found among the rest (brute force of one step)."""
     table = torch.zeros(97, 8)

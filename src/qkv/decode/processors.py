@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import ConfigError
 from .answer import SearchConfig
 
 Rows = list[list[int]]
@@ -67,6 +68,20 @@ class Past:
         self.asked = c.repetition_penalty != 1 or c.no_repeat_ngram_size > 0 or bool(self.words)
         self.forced = c.forced_first is not None or c.forced_last is not None
 
+    def _fit(self, V: int) -> None:
+        c = self.config
+        every = {
+            "forced_first": (c.forced_first or 0,),
+            "forced_last": (c.forced_last or 0,),
+            "bad_words": tuple(i for word in self.words for i in word),
+        }
+        for name, ids in every.items():
+            if ids and max(ids) >= V:
+                raise ConfigError(
+                    f"{name} has id {max(ids)}, but the model's vocabulary has {V}",
+                    fix="name ids of the model's own tokenizer",
+                )
+
     def follow(self, parents: Ints, tokens: Ints) -> None:
         """Row r goes on from row parents[r] with tokens[r]."""
         if self.asked:
@@ -79,9 +94,13 @@ class Past:
         return less_repetition(scores, self.rows, self.config.repetition_penalty)
 
     def restrict(self, logp: Tensor, t: int, left: Ints) -> None:
-        """In place: -inf for what may not come as token t of an answer; left (R): tokens each row may still get."""
+        """In place: -inf for what may not come as token t of an answer; left (R): tokens each row may still get.
+
+        Raises ConfigError at the first token for settings of ids that the model does not have."""
         if not (self.asked or self.forced):
             return
+        if t == 0:
+            self._fit(logp.shape[1])
         c = self.config
         for r, row in enumerate(self.rows if self.asked else ()):
             banned = completing(row, self.words)

@@ -134,7 +134,8 @@ class Task:
         for i in self.banned if len(self.banned) <= 4 else ():  # a few: column by column is faster
             logp[:, i] = -torch.inf
         for i in self.ends if length < self.config.min_new_tokens else ():
-            logp[:, i] = -torch.inf
+            if i < logp.shape[1]:  # publishers name ends that their models cannot say
+                logp[:, i] = -torch.inf
         return logp
 
     def _refuse(self, logits: Tensor, bad: Flags, alive: Flags, owner: Ints, length: int) -> None:

@@ -63,7 +63,8 @@ class LanguageModel(nn.Module):
         def known(i: int | None) -> int:
             return NEVER if i is None or not 0 <= i < V else i
 
-        self.eos_id, self.more_eos = known(ends.eos_id), ends.more_eos
+        self.eos_id = known(ends.eos_id)
+        self.more_eos = tuple(i for i in ends.more_eos if known(i) != NEVER)
         self.start_id = known(ends.eos_id if ends.bos_id is None else ends.bos_id)
         self.pad_id = max(known(ends.pad_id), 0)
         self.vocab_size, self.max_positions = V, ends.max_positions
