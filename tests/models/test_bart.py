@@ -357,6 +357,7 @@ def test_a_checkpoint_that_does_not_tie_what_its_config_ties_is_refused():
     with pytest.raises(WeightsError) as e:
         hf.ours(bart, hf.configured(bart, values(model)), given)
     assert "lm_head.weight" in e.value.seen
+    assert '"tie_word_embeddings": false' in e.value.fix
 
 
 # -- from scratch ----------------------------------------------------------------------------------

@@ -321,6 +321,15 @@ def test_what_is_not_computed_is_refused_by_name(values, said):
         configured(**{"use_timm_backbone": False, **values})
 
 
+@pytest.mark.parametrize("kwargs", [{}, {"in_chans": 1, "out_indices": [1, 2, 3, 4]}], ids=str)
+def test_pictures_of_timm_s_backbones_have_the_channels_named(kwargs):
+    config = configured(use_timm_backbone=True, num_channels=1, backbone_kwargs=kwargs)
+    assert config.channels == 1
+    assert configured(**{k: v for k, v in to_hf(config).items() if k != "architectures"}) == config
+    with pytest.raises(QkvError, match="backbone_kwargs"):
+        configured(use_timm_backbone=True, backbone_kwargs={"in_chans": 1, "out_indices": [4]})
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_files_with_timm_s_names(name):
     """Theirs are the same tensors as those of the other backbone, counted from 1."""

@@ -95,7 +95,7 @@ def from_hf(keys: Keys) -> DetrConfig:
     keys.expect("num_feature_levels", 1)
     # of masks, which are refused; of layers left out at random, which nothing reads any more; of BART, whose keys old files keep
     keys.ignore("mask_loss_coefficient", "dice_loss_coefficient", "init_xavier_std")
-    keys.ignore("encoder_layerdrop", "decoder_layerdrop", "is_encoder_decoder", "num_channels")
+    keys.ignore("encoder_layerdrop", "decoder_layerdrop", "is_encoder_decoder")
     keys.ignore("classifier_dropout", "max_position_embeddings", "scale_embedding")
     every_layer = keys.take("auxiliary_loss", False)
     return DetrConfig(
@@ -141,9 +141,10 @@ def _backbone(keys: Keys) -> dict[str, Any]:
     """Where it is described depends on the file's age: by a name of timm's, or by a configuration of its own."""
     given = keys.take("backbone_config", None)
     keys.ignore("use_pretrained_backbone")  # its weights lie in the file
-    keys.expect("backbone_kwargs", {}, {"in_chans": 3, "out_indices": [1, 2, 3, 4]})
+    channels = keys.take("num_channels", 3)
+    keys.expect("backbone_kwargs", {}, {"in_chans": channels, "out_indices": [1, 2, 3, 4]})
     if given is None and keys.take("use_timm_backbone", True):
-        return _timm(keys, keys.take("backbone", "resnet50"), 3)
+        return _timm(keys, keys.take("backbone", "resnet50"), channels)
     keys.ignore("use_timm_backbone", "backbone", "dilation")  # which concern timm's alone
     if given is None:
         given = {"model_type": "resnet", "out_features": ["stage4"]}

@@ -146,7 +146,7 @@ class Table:
         for copy, first in copies.items():
             if first not in theirs or not torch.equal(theirs[copy], theirs[first]):
                 seen = f"{copy} must be the same tensor as {first}, and is not"
-                fix = "this checkpoint does not tie these weights; set tied = false"
+                fix = 'not tied here: "tie_word_embeddings": false in config.json'
                 raise WeightsError(seen, fix=fix, code="QKV-051")
         return set(copies)
 
