@@ -251,6 +251,37 @@ def test_a_publishers_settings_of_generation_are_ours(given, want, unheard, tmp_
         assert (told["top_k"], told["top_p"]) == (made.decode.top_k or 0, made.decode.top_p or 1.0)
 
 
+def test_other_ends_beyond_the_vocabulary_are_none(tmp_path):
+    model = model_of("llama", "chars", bos_id=1)
+    V = model.config.vocab_size
+    folder = published(tmp_path / "m", model, eos_token_id=[2, V + 3], min_new_tokens=4)
+    made = qkv.load(folder)
+    assert made.net.more_eos == () and len(made.generate("the cat", max_new_tokens=9).ids) >= 4
+
+
+@pytest.mark.parametrize(
+    "family,more",
+    [
+        ("bert", dict(segments=0)),
+        ("bert", dict(layout="roberta", segments=0, pad_id=1)),
+        ("longformer", dict(segments=0, window=4, pad_id=1)),
+        ("bigbird", dict(segments=0)),
+        ("bert", dict(head="classes", labels=["a"], problem="one")),
+        ("bart", dict(head="classes", labels=["a"], problem="one")),
+    ],
+    ids=str,
+)
+def test_what_transformers_cannot_use_is_written_as_ours(family, more, tmp_path):
+    sizes = dict(encoder_layers=1, decoder_layers=1) if family == "bart" else dict(n_layers=1)
+    sizes |= dict(vocab_size=40, d_model=16, n_heads=2, d_ff=16)
+    config = configure(dict(family=family) | sizes | more)
+    Model(build(config), train(LINES, TextConfig(kind="chars", vocab_size=40)), config).save(
+        tmp_path / "m"
+    )
+    assert "model" in json.loads((tmp_path / "m" / "config.json").read_text("utf-8"))
+    assert qkv.load(tmp_path / "m").config == config
+
+
 def test_a_reader_is_not_asked_how_it_writes(tmp_path):
     config = configure(
         dict(family="bert", vocab_size=40, d_model=16, n_layers=1, n_heads=2, head="classes", labels=["a", "b"])

@@ -13,7 +13,7 @@ from ..parts.heads import Pooler
 from ..parts.positions import sinusoid
 from ..weights.table import Op, Table
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
-from .hf import PROBLEMS, Keys, inverse, their_labels, whole
+from .hf import PROBLEMS, Keys, inverse, their_labels, their_segments, whole
 
 SIZES = {  # Turc et al. 2019, table 1; base and large: Devlin et al. 2019, section 3
     "tiny": dict(n_layers=2, d_model=128, n_heads=2),
@@ -345,7 +345,10 @@ def to_hf(config: BertConfig) -> dict[str, Any]:
 
 
 def _to_bert(config: BertConfig, activation: str) -> dict[str, Any]:
-    own = {"type_vocab_size": config.kinds, "classifier_dropout": config.head_dropout}
+    own = {
+        "type_vocab_size": their_segments(config.kinds),
+        "classifier_dropout": config.head_dropout,
+    }
     return their_sizes(config, activation) | own
 
 

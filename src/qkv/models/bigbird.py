@@ -19,7 +19,7 @@ from ..weights.table import Op, Table
 from .bert import LAYERS, OLD, THEIRS, begin, problem, their_sizes
 from .blocks import BlockAttention, Plan
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
-from .hf import Keys, inverse, their_labels, whole
+from .hf import Keys, inverse, their_labels, their_segments, whole
 
 SIZES: dict[str, dict[str, Any]] = {  # base and large: Zaheer et al. 2020, appendix E, table 8
     "tiny": dict(n_layers=2, d_model=128, n_heads=2, block=16, random=1),
@@ -292,7 +292,7 @@ def to_hf(config: BigBirdConfig) -> dict[str, Any]:
         "rescale_embeddings": config.rescale,
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.max_positions,
-        "type_vocab_size": config.segments,
+        "type_vocab_size": their_segments(config.segments),
         "tie_word_embeddings": config.tie,
         **their_sizes(config, inverse(THEIRS)[config.activation]),
         "classifier_dropout": config.head_dropout,

@@ -212,7 +212,15 @@ def eos_ids(keys: Keys, default: int | None) -> tuple[int | None, tuple[int, ...
 
 
 def their_labels(config: Any) -> dict[str, Any]:
-    """The inverse of `Keys.labels`, and what kind of answer a head for classes learns."""
+    """The inverse of `Keys.labels`, and what kind of answer a head for classes learns.
+
+    Raises ConfigError QKV-013 for one class alone, which transformers does not take."""
+    if config.head == "classes" and config.problem == "one" and len(config.labels) == 1:
+        raise ConfigError(
+            "a published classifier has two classes or more",
+            fix='name another label, or learn a number: problem = "value"',
+            code="QKV-013",
+        )
     made: dict[str, Any] = {}
     if config.labels:
         made["id2label"] = {str(i): name for i, name in enumerate(config.labels)}
@@ -220,6 +228,13 @@ def their_labels(config: Any) -> dict[str, Any]:
     if config.head == "classes":
         made["problem_type"] = inverse(PROBLEMS)[config.problem]
     return made
+
+
+def their_segments(n: int) -> int:
+    """Raises ConfigError QKV-013 for a model without segments, where transformers always reads the first."""
+    if n < 1:
+        raise ConfigError("a published model has a segment", fix="segments = 1", code="QKV-013")
+    return n
 
 
 def inverse(names: Mapping[str, str]) -> dict[str, str]:

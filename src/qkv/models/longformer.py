@@ -16,7 +16,7 @@ from ..shapes import Batch
 from ..weights.table import Op, Table
 from .bert import CLASS_ROWS, LAYERS, OLD, OTHERS, THEIRS, begin, problem, their_sizes
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
-from .hf import Keys, inverse, their_labels, whole
+from .hf import Keys, inverse, their_labels, their_segments, whole
 from .windowed import LongAttention
 
 SIZES: dict[str, dict[str, Any]] = {  # base and large: Beltagy et al. 2020, section 5
@@ -280,7 +280,7 @@ def to_hf(config: LongformerConfig) -> dict[str, Any]:
         "attention_window": list(config.each("window")),
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.max_positions + config.offset,
-        "type_vocab_size": config.segments,
+        "type_vocab_size": their_segments(config.segments),
         "tie_word_embeddings": config.tie,
         **their_sizes(config, inverse(THEIRS)[config.activation]),
         "bos_token_id": config.bos_id,
