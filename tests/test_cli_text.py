@@ -125,3 +125,43 @@ def test_a_verb_that_does_not_fit_its_model_says_so_in_one_line(run, words, code
     assert said.out == "" and "Traceback" not in said.err
     last = said.err.strip().split(os.linesep)[-1]
     assert last.startswith(f"error[{code}]"), last
+
+
+def test_an_error_counts_every_text_that_was_given(run):
+    said = run("fill", "--model", "runs/mlm-1", "", "Mina likes <mask> .", "", "no gap", code=1)
+    assert "text 4 has no gap" in said.err
+
+
+def test_a_stride_without_a_window_is_refused(run):
+    said = run("classify", "--model", "runs/classify-1", "--stride", "5", "Mina .", code=2)
+    assert "stride = 5" in said.err and said.out == ""
+
+
+def test_a_plot_of_what_is_no_translation_is_refused_at_once(run, home):
+    (home / "none.jsonl").write_text("", "utf-8")  # would be refused when it is read
+    said = run("eval", "runs/classify-1", "none.jsonl", "--plot", "q.png", code=2)
+    assert "--plot is for translations" in said.err
+
+
+def test_look_at_a_prompt_of_one_token_has_no_pooling_query(run, home):
+    import qkv.cli.see as see
+
+    model = qkv.load(home / "runs" / "lm-1")
+    word = next(w for w in ("Mina", "Jun", ".") if len(model.ids(w)) == 1)
+    assert [type(v).__name__ for v in see._read(model, word).views] == ["Grid"]
+
+
+def test_a_chat_without_a_limit_leaves_room_for_what_was_said(run):
+    assert run("chat", "--model", "runs/chat-1", "Hi .").out.count("\n") == 1
+
+
+def test_examples_and_context_are_plain_files_as_they_stand(run, home):
+    (home / "shots.tsv").write_text("  Mina\tlikes\n\tJun\n\n", "utf-8")
+    words = ["generate", "--model", "runs/lm-1", "Sora", "--examples", "shots.tsv", "--json"]
+    (found,) = lines(run(*words, "--max-new-tokens", "2").out)
+    assert found["prompt"] == "  Mina\tlikes\n\tJun\n\nSora"
+    (home / "page.tsv").write_text("Mina likes\tSeoul .\nJun\thates Busan .\n", "utf-8")
+    words = ["answer", "--model", "runs/answer-1", "Who?", "--context", "@page.tsv", "--json"]
+    (found,) = lines(run(*words).out)
+    assert found["text"] in "Mina likes\tSeoul .\nJun\thates Busan ."
+    assert found == lines(run(*words[:3], "Who?", "--context", "Mina likes\tSeoul .\nJun\thates Busan .", "--json").out)[0]  # fmt: skip

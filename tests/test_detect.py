@@ -17,7 +17,7 @@ from qkv.cli import main
 from qkv.data.images.shapes import KINDS, Shapes, picture
 from qkv.data.images.sources import ImageSource
 from qkv.detect import best_of, detect, overlay
-from qkv.errors import QkvError
+from qkv.errors import DataError, QkvError
 from qkv.jobs.detect import DetectJob, evaluation, measure, measure_file
 from qkv.model import Model
 from qkv.models import build, configure
@@ -395,3 +395,34 @@ def test_look_and_eval_on_the_command_line(run, photo, tmp_path, capsys, monkeyp
     capsys.readouterr()
     assert main(["eval", str(run.folder), "builtin:shapes/test?n=3&size=32", "--json"]) == 0
     assert "map50" in json.loads(capsys.readouterr().out)["scores"]
+
+
+def test_a_drawing_never_lies_over_a_picture_or_another_drawing(
+    run, photo, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    asked = ["detect", "--model", str(run.folder)]
+    for folder in ("a", "b", "v1.0"):
+        os.mkdir(folder)
+    for name in ("a/x.png", "b/x.png"):
+        (tmp_path / name).write_bytes(photo.read_bytes())
+    before = photo.read_bytes()
+    for words in (["photo.png", "-o", "."], ["photo.png", "a/x.png", "-o", "."], ["photo.png", "-o", "photo.png"]):  # fmt: skip
+        assert main([*asked, *words]) == 2
+        assert "photo.png" in capsys.readouterr().err and photo.read_bytes() == before
+    Image.open(photo).save("photo.bmp")  # photo.png is not given, and still somebody's
+    assert main([*asked, "photo.bmp", "-o", "."]) == 2 and photo.read_bytes() == before
+    words = [*asked, "a/x.png", "b/x.png", "--threshold", "0", "-o"]
+    assert main([*words, "boxes"]) == 0 and sorted(os.listdir("boxes")) == ["x-2.png", "x.png"]
+    assert main([*words, "boxes"]) == 0 and len(os.listdir("boxes")) == 2  # again is no mistake
+    assert main([*words, "v1.0"]) == 0 and len(os.listdir("v1.0")) == 2  # a folder with a dot
+
+
+def test_a_picture_that_does_not_fit_is_called_by_its_name(model, photo, tmp_path, monkeypatch):
+    def refuse(self, x):
+        raise DataError("too flat", place="picture 0", code="QKV-038")
+
+    monkeypatch.setattr(type(model.processor), "fitted", refuse)
+    with pytest.raises(DataError) as e:
+        detect(model, [str(photo)])
+    assert e.value.place == str(photo)

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 import qkv
 from qkv import cli
-from qkv.errors import ConfigError, DataError, QkvError
+from qkv.errors import ConfigError, DataError, QkvError, UsageError
 from qkv.generate import Generation
 from qkv.model import Model
 from qkv.models import build, configure
@@ -308,3 +308,19 @@ def test_what_a_publisher_asks_of_generation_and_we_do_not_have_is_told(tmp_path
         qkv.load(tmp_path / "m")
     assert cli.main(["generate", "--model", str(tmp_path / "m"), "a", "--max-new-tokens", "1"]) == 0
     assert "guidance_scale" in capsys.readouterr().err
+
+
+def test_an_answer_in_one_go_takes_no_id_without_a_text_either():
+    model = model_of("transformer", vocab_size=600)
+    n = model.tokenizer.vocab_size
+    assert model.nameless == tuple(range(n, 600))
+    for answers in (model.translate(["the", "a mat"], beam=2, max_new_tokens=20), model.generate(["the"], 20)):  # fmt: skip
+        assert all(i < n for a in answers for i in a.ids)
+
+
+def test_a_language_model_does_not_translate():
+    for ask in (Model.translate, Model.summarize):
+        with pytest.raises(UsageError, match="encoder-decoder.*gpt2.*generate"):
+            ask(model_of("gpt2"), "the cat")
+    with pytest.raises(UsageError, match="encoder-decoder"):
+        model_of("gpt2").force(["the"], ["cat"])

@@ -465,3 +465,35 @@ def test_settings_of_an_answer_are_positive(tokenizer, name):
         read.answer(answerer(tokenizer), "kim", "old", **{name: 0})
     with pytest.raises(ConfigError, match="n must"):
         read.fill(model_of(tokenizer, "mlm"), "<mask>", n=0)
+
+
+def test_a_model_that_reads_does_not_translate(tokenizer):
+    model = model_of(tokenizer, "mlm")
+    for ask in (model.translate, model.summarize):
+        with pytest.raises(UsageError, match="encoder-decoder.*bert"):
+            ask("old coffee")
+
+
+def test_a_gap_is_never_filled_with_an_id_without_a_text(tokenizer):
+    model = model_of(tokenizer, "mlm", vocab_size=tokenizer.vocab_size + 50)
+    made = read.fill(model, "old <mask>", n=10**6).gaps[0]
+    assert max(g.id for g in made) < tokenizer.vocab_size
+    assert len(made) == tokenizer.vocab_size - len(Specials.of(tokenizer).all) - 1
+
+
+def test_what_is_no_text_is_counted_among_the_texts(tokenizer):
+    model = model_of(tokenizer, "classes", labels=["a", "b"])
+    with pytest.raises(DataError, match="text 1 is int"):
+        read.classify(model, ["old", 3])
+
+
+def test_a_stride_belongs_to_a_window(tokenizer):
+    model = model_of(tokenizer, "classes", labels=["a", "b"])
+    text = "old coffee new tea " * 8
+    with pytest.raises(UsageError, match="stride = 5"):
+        read.classify(model, text, stride=5)
+    model.habits = Habits(window=20, stride=6)
+    own = read.classify(model, text, window=24)
+    assert own.score == read.classify(model, text, window=24, stride=6).score
+    assert read.classify(model, text, window=7).score == read.classify(model, text, 7, 0).score
+    assert read.classify(model, text, stride=5).score == read.classify(model, text, 20, 5).score

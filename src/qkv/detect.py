@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .errors import UsageError
+from .errors import DataError, UsageError
 from .learn.boxes import corners
 from .model import Model
 from .pictures import batches, made, of_pixels, pictures_of, typed
@@ -72,7 +72,13 @@ def prepared(
     """(names, pixels as the net reads them, (height, width) of the pictures themselves)."""
     channels = int(model.net.channels)  # type: ignore[arg-type]
     read = [read_picture(x, channels, i) for i, x in enumerate(asked)]
-    _, pixels = made(model, [x for _, x in read])
+    pixels = []
+    for name, x in read:
+        try:
+            pixels += made(model, [x])[1]
+        except DataError as e:
+            e.place = name  # not that of a list of one
+            raise
     return [name for name, _ in read], pixels, [(x.shape[0], x.shape[1]) for _, x in read]
 
 

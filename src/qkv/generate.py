@@ -100,9 +100,8 @@ def check_stop(stop: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def engine(model: "Model", config: SearchConfig, reader: Reader) -> Engine:
-    """An engine that never takes an id without a text: embeddings are often larger than their vocabulary."""
-    nameless = range(model.tokenizer.vocab_size, model.config.vocab_size)
-    return Engine(model.net, config, banned=tuple(nameless), reader=reader)
+    """An engine that never takes an id without a text."""
+    return Engine(model.net, config, banned=model.nameless, reader=reader)
 
 
 def continued(
@@ -117,7 +116,7 @@ def continued(
     found = engine(model, config, reader)(sources)
     for text, source, (best, *_) in zip(texts, sources, found, strict=True):
         answer = reader.text(source, best.ids)
-        tokens = tuple(model.tokenizer.tokens(best.ids))
+        tokens = tuple(model.tokenizer.target.tokens(best.ids))
         made.append(Generation(answer, tokens, best.ids, best.score, text, best.finished))
     return made
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .decode.answer import Hypothesis, SearchConfig
 from .decode.engine import Engine
 from .decode.reader import Reader
+from .decode.rows import prompted
 from .errors import DataError, MissingError, UsageError
 from .models import family_of
 from .models.seq2seq import Translator
@@ -134,6 +135,14 @@ class Model:
     def has_pictures(self) -> bool:
         """Does it read pictures, and no text?"""
         return hasattr(self.net, "channels")
+
+    @property
+    def nameless(self) -> tuple[int, ...]:
+        """The ids that the net could write and no token has: embeddings are often larger than their vocabulary."""
+        rows = getattr(self.config, "target_vocab_size", None) or self.config.vocab_size
+        tok = self.tokenizer.target
+        holes = () if isinstance(tok, Tokenizer) else tok.holes
+        return (*holes, *range(tok.vocab_size, rows))
 
     def __repr__(self) -> str:
         n = sum(p.numel() for p in self.net.parameters())
@@ -429,21 +438,36 @@ class Model:
     ) -> Iterator[list[Translation]]:
         """The n-best of every text, in order; the stop strings of `reader` end them."""
         tokenizer = self.tokenizer  # a model of pictures says so before anything else
+        self._check_answers()
         texts = list(texts)  # an iterator would be at its end after the check
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise DataError(f"text {i} is {type(text).__name__}, not str", fix="pass strings")
-        engine = Engine(self.net, config, batch_tokens=batch_tokens, reader=reader)
+        engine = Engine(
+            self.net, config, batch_tokens=batch_tokens, banned=self.nameless, reader=reader
+        )
         # nothing to read: nothing to say, instead of what <eos> alone would make the net invent
         sources = [self.ids(text) if text.strip() else [] for text in texts]
         for text, ids, found in zip(texts, sources, engine(sources), strict=True):
             shown = tuple(tokenizer.tokens(ids))
             yield [self._translation(text, shown, h, reader) for h in found]
 
+    def _check_answers(self) -> None:
+        """Raises UsageError for a model that reads only, or continues what it reads."""
+        if hasattr(self.net, "step") and not prompted(self.net):
+            return
+        writes = hasattr(self.net, "step")
+        raise UsageError(
+            f"a translation or a summary needs an encoder-decoder; this one is {self.family}"
+            + (", which continues its prompt" if writes else ", which reads and does not write"),
+            place=self.folder or "",
+            fix='model.generate("…"), qkv generate' if writes else "load an encoder-decoder",
+        )
+
     def _translation(
         self, text: str, shown: tuple[str, ...], h: Hypothesis, reader: Reader | None
     ) -> Translation:
-        tokens = tuple(self.tokenizer.tokens(h.ids))
+        tokens = tuple(self.tokenizer.target.tokens(h.ids))
         answer = self.tokenizer.decode(h.ids) if reader is None else reader.text((), h.ids)
         return Translation(answer, tokens, shown, h.score, text, h.ids, self._alignment)
 
@@ -474,9 +498,11 @@ class Model:
 
     def force(self, sources: Sequence[str], targets: Sequence[str]) -> list[Any]:
         """log P(target | source) of given translations, whole and per token."""
+        tok = self.tokenizer
+        self._check_answers()
         engine = Engine(self.net, self.decode)
         return engine.force(
-            [self.ids(s) for s in sources], [self.tokenizer.encode(t).ids for t in targets]
+            [self.ids(s) for s in sources], [tok.target.encode(t).ids for t in targets]
         )
 
     # -- files ------------------------------------------------------------------------------------

@@ -48,15 +48,21 @@ def framed(specials: Specials, a: Sequence[int], b: Sequence[int] | None = None)
     return Row(ids.tolist(), segments.tolist(), at)
 
 
-def ask(model: Model, rows: Sequence[Row], question: Callable[[Batch], Sequence[Any]]) -> list[Any]:
+def ask(
+    model: Model,
+    rows: Sequence[Row],
+    question: Callable[[Batch], Sequence[Any]],
+    texts: Sequence[int] | None = None,
+) -> list[Any]:
     """question(batch) has one answer a row; all of them, in the order of `rows`.
 
+    texts: of each row the number of its text, where a text has several.
     Raises DataError QKV-037 for a row that the model's positions do not hold."""
     most = getattr(model.net, "max_positions", None)
     for i, row in enumerate(rows):
         if most is not None and len(row.ids) > most:
             raise DataError(
-                f"text {i} has {len(row.ids)} tokens, the model has {most} positions",
+                f"text {i if texts is None else texts[i]} has {len(row.ids)} tokens, the model has {most} positions",
                 fix="cut it into pieces",
                 code="QKV-037",
             )
@@ -154,8 +160,8 @@ def fill(model: Model, texts: str | Sequence[str], n: int = 5) -> Any:
     for i, pieces in enumerate(parts):
         if len(pieces) < 2:
             raise DataError(f"text {i} has no gap", fix=f"write {name} where a word is missing")
-    special = [*specials.all.tolist(), tok.unk_id]
-    banned = torch.tensor([i for i in special if i is not None], device=model.device)
+    special = {*specials.all.tolist(), tok.unk_id, *model.nameless} - {None}
+    banned = torch.tensor(sorted(special), device=model.device)
 
     def question(batch: Batch) -> list[tuple[Tensor, Tensor]]:
         gaps = (batch.source == mask) & batch.keep
@@ -225,10 +231,8 @@ def classify(
     net = headed(model, "classify", "classes", "nsp", "pretraining")
     one = isinstance(texts, (str, tuple))
     given: list[Any] = [texts] if one else list(texts)
-    if window is None:
-        window, stride = model.habits.window, model.habits.stride if stride is None else stride
-    stride = stride or 0
     specials = Specials.of(model.tokenizer)
+    window, stride = _habit(model, window, stride, specials.one.extra)
     pieces = [_pieces(model, specials, text, i, window, stride) for i, text in enumerate(given)]
     rows = [row for own in pieces for row in own]
     names = model.config.labels if net.head.kind == "classes" else FOLLOWS
@@ -237,11 +241,29 @@ def classify(
     def question(batch: Batch) -> Sequence[Tensor]:
         return list(sound(net.labelled(net.encode(with_marks(batch, marked)))).float().cpu())
 
-    found, made = iter(ask(model, rows, question)), []
+    owners = [i for i, own in enumerate(pieces) for _ in own]
+    found, made = iter(ask(model, rows, question, owners)), []
     for text, own in zip(given, pieces, strict=True):
         z = torch.stack([next(found) for _ in own]).mean(0)
         made.append(Classified.ranked(text, names, scored(z, problem).tolist()))
     return made[0] if one else made
+
+
+def _habit(model: Model, window: int | None, stride: int | None, extra: int) -> tuple[int, int]:
+    """Window and stride; what is None as the model was trained, its stride where that fits into the window.
+
+    Raises UsageError for a stride without a window."""
+    own = model.habits
+    if window is None:
+        window = own.window
+        stride = own.stride if stride is None else stride
+    elif stride is None:
+        stride = own.stride if own.window and own.stride <= window - extra else 0
+    if stride and not window:
+        raise UsageError(
+            f"stride = {stride}, and no window", fix=f"give one: window = {max(2 * stride, 128)}"
+        )
+    return window, stride
 
 
 def _pieces(
@@ -257,8 +279,11 @@ def _pieces(
     if pair:
         a, b = strings(text, f"text {i}, part")
         return [framed(specials, tok.encode(a).ids, tok.encode(b).ids)]
-    (a,) = strings([text])
-    ids = tok.encode(a).ids
+    if not isinstance(text, str):
+        raise DataError(
+            f"text {i} is {type(text).__name__}, not str", fix="pass strings", code="QKV-033"
+        )
+    ids = tok.encode(text).ids
     if not window:
         return [framed(specials, ids)]
     room = window - specials.one.extra

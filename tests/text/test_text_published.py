@@ -601,3 +601,60 @@ def test_mutated_files_are_refused_or_keep_the_promise(name: str) -> None:
             assert len(made_enc.offsets) == len(made_enc.ids)
             tok.decode(tok.frame(made_enc.ids)[0])
     assert outcomes[False] >= 3
+
+
+def two_vocabularies(folder: Path) -> dict[str, int]:
+    files = dict(layout("marian"))
+    vocab: dict[str, int] = json.loads(files["vocab.json"])
+    files["target_vocab.json"] = dumped({p: len(vocab) - 1 - i for p, i in vocab.items()})
+    files["tokenizer_config.json"] = dumped(
+        {"tokenizer_class": "MarianTokenizer", "separate_vocabs": True}
+    )
+    write(folder, files)
+    return vocab
+
+
+def test_each_side_shows_its_own_pieces(tmp_path: Path) -> None:
+    vocab = two_vocabularies(tmp_path)
+    tok = ours(tmp_path)
+    names = {i: p for p, i in vocab.items()}
+    ids = tok.encode("hello coffee").ids
+    assert tok.tokens(ids) == [names[i] for i in ids]
+    labels = tok.target.encode("커피").ids
+    assert tok.target.tokens(labels) == [names[len(vocab) - 1 - i] for i in labels]
+    assert tok.decode(labels) == tok.target.decode(labels)  # answers are read by either
+
+
+def test_a_model_of_two_vocabularies_uses_each_where_it_belongs(tmp_path: Path) -> None:
+    import torch
+
+    from qkv.model import Model
+    from qkv.models import build, configure
+
+    vocab = two_vocabularies(tmp_path)
+    tok, n = ours(tmp_path), len(vocab)
+    torch.manual_seed(0)
+    config = configure({
+        "family": "marian", "d_model": 16, "n_heads": 2, "encoder_layers": 1, "decoder_layers": 1, "d_ff": 16,
+        "vocab_size": n, "target_vocab_size": n + 40, "max_positions": 64,
+    } | {k: getattr(tok, k) for k in ("pad_id", "eos_id")})  # fmt: skip
+    model = Model(build(config), tok, config)
+    with torch.no_grad():
+        for p in model.net.parameters():
+            if p.shape == (n + 40,):  # the output's bias
+                p[n:] = 100.0  # rows without a piece are the likeliest by far
+    assert model.nameless[-40:] == tuple(range(n, n + 40))
+    found = model.translate("hello coffee", max_new_tokens=6)
+    names = {i: p for p, i in vocab.items()}
+    assert found.source_tokens == tuple(names[i] for i in model.ids("hello coffee"))
+    assert found.tokens == tuple(names[n - 1 - i] for i in found.ids) and max(found.ids) < n
+    seen = []
+    from qkv.decode.engine import Engine
+
+    keep = Engine.force
+    try:
+        Engine.force = lambda self, a, b: seen.append(b) or keep(self, a, b)  # type: ignore[method-assign,func-returns-value]
+        model.force(["hello"], ["커피"])
+    finally:
+        Engine.force = keep  # type: ignore[method-assign]
+    assert seen == [[tok.target.encode("커피").ids]]

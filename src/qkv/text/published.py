@@ -72,7 +72,7 @@ class Published:
             f"Published(layout={self.layout!r}, kind={self.kind!r}, vocab_size={self.vocab_size})"
         )
 
-    @property
+    @cached_property
     def target(self) -> "Published":
         """The side that labels and answers are written in: Marian has a second one, all others are their own."""
         if self._target is None:
@@ -110,9 +110,9 @@ class Published:
         return self._engine.frame(ids, pair)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text, special tokens skipped.  Raises TokenizerError on an id that no token has."""
+        """The text of an answer, special tokens skipped.  Raises TokenizerError on an id that no token has."""
         engine = self._target or self._engine
-        text = engine.decode(self._known(ids))
+        text = engine.decode(self._known(ids, engine))
         if self.kind != "bpe" and self._settings.config.get("clean_up_tokenization_spaces") is True:
             for found in CLEAN[:4]:
                 text = text.replace(found, found[1:])
@@ -122,16 +122,17 @@ class Published:
         return text
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """The pieces for display: a space is shown as "▁", a byte as "<0xEC>", a special by its name."""
-        engine = self._target or self._engine
-        return [str(engine.piece(i)).replace(" ", "▁") for i in self._known(ids)]
+        """The pieces for display: a space is shown as "▁", a byte as "<0xEC>", a special by its name.
+
+        They are of this side: the pieces of an answer are `target.tokens`."""
+        engine = self._engine
+        return [str(engine.piece(i)).replace(" ", "▁") for i in self._known(ids, engine)]
 
     def id_of(self, piece: str) -> int | None:
         """The id of a piece or special token as the files write it ("<extra_id_0>", "ko_KR", ">>ko<<"); None: there is none."""
         return self._engine.id_of(piece)
 
-    def _known(self, ids: Iterable[int]) -> list[int]:
-        engine = self._target or self._engine
+    def _known(self, ids: Iterable[int], engine: Engine) -> list[int]:
         made = [int(i) for i in ids]
         for at, i in enumerate(made):
             if not 0 <= i < engine.size or engine.piece(i) is None:
@@ -142,6 +143,11 @@ class Published:
                     code="QKV-041",
                 )
         return made
+
+    @cached_property
+    def holes(self) -> tuple[int, ...]:
+        """The ids below vocab_size that no token has."""
+        return tuple(i for i in range(self.vocab_size) if self._engine.piece(i) is None)
 
     def files(self) -> dict[str, bytes]:
         """The files it was read from, unchanged: written into a folder, `transformers` loads them again."""
