@@ -142,7 +142,7 @@ class Model:
         rows = getattr(self.config, "target_vocab_size", None) or self.config.vocab_size
         tok = self.tokenizer.target
         holes = () if isinstance(tok, Tokenizer) else tok.holes
-        return (*holes, *range(tok.vocab_size, rows))
+        return (*(i for i in holes if i < rows), *range(tok.vocab_size, rows))
 
     def __repr__(self) -> str:
         n = sum(p.numel() for p in self.net.parameters())
