@@ -69,6 +69,10 @@ FIELDS = {
 FAMILY = {"lm": "gpt2", "windows": "gpt2", "chat": "gpt2", "spans": "t5", "infill": "bart"}
 
 
+# drawn anew every time: up to these, whatever the texts are
+ROOM = {"lm": {"context": 16}, "windows": {"context": 16}, "nsp": {"max_tokens": 64}}
+
+
 def recipe(kind, folder, **changes):
     path = folder / "data.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in examples(kind)), "utf-8")
@@ -76,7 +80,7 @@ def recipe(kind, folder, **changes):
     sizes = {"size": "tiny"} if family in ("t5", "bart") else TINY
     values = {
         "name": kind,
-        "objective": {"kind": kind} | ({"context": 16} if kind in ("lm", "windows") else {}),
+        "objective": {"kind": kind} | ROOM.get(kind, {}),
         "data": {
             "train": {"path": str(path), "fields": {f: f for f in FIELDS.get(kind, ("text",))}},
             "holdout": 0.3,
@@ -214,6 +218,18 @@ def test_correlations_equal_scipys():
     x, y = ([rng.randint(0, 9) for _ in range(50)] for _ in range(2))
     assert scores.pearson(x, y) == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
     assert scores.spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "kind, left_out", [("contrast", "pair"), ("classify", "label"), ("tag", "spans")]
+)
+def test_a_field_that_an_objective_needs_is_asked_for(tmp_path, kind, left_out):
+    """Without its group every text of `contrast` would be of one group, and the loss 0."""
+    values = recipe(kind, tmp_path)
+    del values["data"]["train"]["fields"][left_out]
+    with pytest.raises(ConfigError) as e:
+        qkv.train(values, root=tmp_path / "runs")
+    assert e.value.code == "QKV-015" and left_out in str(e.value)
 
 
 @pytest.mark.parametrize(

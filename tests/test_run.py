@@ -11,7 +11,7 @@ import qkv
 from qkv.errors import BusyError, ConfigError, DataError, Preempted
 from qkv.jobs import prepare
 from qkv.jobs.pairs import held_out
-from qkv.learn.loop import Header, Note, Step
+from qkv.learn.loop import Header, Note, Step, TrainConfig
 from qkv.learn.track import Status, read_metrics
 from qkv.models.interface import state_of
 from qkv.recipe import Recipe
@@ -124,6 +124,39 @@ def test_a_finished_run_learns_on_when_its_steps_are_raised(tmp_path):
     for change, seen in (({"optim.lr": 1.0}, "only train.steps"), ({"train.steps": 1}, "larger")):
         with pytest.raises(ConfigError, match=seen):
             qkv.train(short.folder, change)
+
+
+def test_a_run_that_ends_between_two_saves_learns_on_from_its_end(tmp_path):
+    run = qkv.train(recipe(), {"train.steps": 2, "train.save_every": 200}, root=tmp_path)
+    before = run.metrics
+    longer = qkv.train(run.folder, {"train.steps": 4})
+    assert longer.metrics[: len(before)] == before and longer.metrics[-1]["step"] == 4
+
+
+def test_a_text_that_reads_nan_stays_a_text(tmp_path):
+    """pandas writes it; three evaluations read and write samples.jsonl again."""
+    path = tmp_path / "dev.tsv"
+    path.write_text("nan\tinf\na\tb\n", "utf-8")
+    values = recipe()
+    values["data"]["dev"] = {"path": str(path)}
+    run = qkv.train(values, {"train.eval_every": 3, "train.metric": "dev/chrf"}, root=tmp_path)
+    rows = [json.loads(line) for line in (run.folder / "samples.jsonl").read_text("utf-8").splitlines()]  # fmt: skip
+    assert [r["step"] for r in rows] == [3, 3, 6, 6, 9, 9]
+    assert {(r["source"], r["reference"]) for r in rows} == {("nan", "inf"), ("a", "b")}
+
+
+def test_rows_longer_than_the_learned_positions_are_refused_before_the_first_step(tmp_path):
+    heard = []
+    values = recipe(model={"positions": "learned", "max_positions": 4})
+    with pytest.raises(DataError) as e:
+        qkv.train(values, root=tmp_path, listen=heard.append)
+    assert e.value.code == "QKV-037" and "5 tokens" in str(e.value) and not heard
+    qkv.train(recipe(model={"positions": "learned", "max_positions": 5}), {"data.max_tokens": 0}, root=tmp_path)  # fmt: skip
+
+
+def test_fewer_boxes_miscounted_are_better():
+    assert TrainConfig(metric="dev/miscount").low_is_best
+    assert not TrainConfig(metric="dev/map50").low_is_best
 
 
 def test_a_run_of_an_earlier_version_goes_on(tmp_path):
@@ -278,6 +311,12 @@ def test_too_few_pairs_to_hold_out_are_named(tmp_path):
         ({"seed": -1}, "QKV-012"),
         ({"name": "a/b"}, "QKV-012"),
         ({"data.holdout": 0.0}, "QKV-012"),
+        ({"data.train": "train.tsv"}, "QKV-011"),
+        ({"data.dev": False}, "QKV-011"),
+        ({"data.max_tokens": -1}, "QKV-012"),
+        ({"eval.metrics": ["blue"]}, "QKV-012"),
+        ({"eval.tokenize": "13b"}, "QKV-012"),
+        ({"eval.sentences": -1}, "QKV-012"),
     ],
     ids=str,
 )

@@ -16,6 +16,7 @@ from .decode.answer import SearchConfig
 from .errors import ConfigError, did_you_mean
 from .learn.loop import TrainConfig
 from .learn.optim import OptimConfig
+from .learn.sums import METRICS, TOKENIZERS
 from .text import TextConfig
 
 Overrides = Mapping[str, Any] | Sequence[str]
@@ -49,12 +50,17 @@ class DataConfig:
     train: Any  # Source
     dev: Any = None  # None: every example whose hash falls into `holdout` is kept apart
     holdout: float = 0.02
-    max_tokens: int = 256  # translation: longer sides are skipped, and counted
+    max_tokens: int = 256  # translation: longer sides are skipped, and counted; 0: no limit
 
     def __post_init__(self) -> None:
         if not 0 < self.holdout < 1:
             raise ConfigError(
                 f"data.holdout must be in (0, 1) (got {self.holdout})", fix="try data.holdout=0.02"
+            )
+        if self.max_tokens < 0:
+            raise ConfigError(
+                f"data.max_tokens must not be negative (got {self.max_tokens})",
+                fix="data.max_tokens = 0: no limit",
             )
 
 
@@ -66,6 +72,22 @@ class EvalConfig:
     metrics: tuple[str, ...] = ("bleu", "chrf")
     tokenize: str = "13a"
     lowercase: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sentences < 0:
+            raise ConfigError(
+                f"eval.sentences must not be negative (got {self.sentences})",
+                fix="eval.sentences = 0: translate none",
+            )
+        for name, given, known in (
+            ("metrics", self.metrics, METRICS),
+            ("tokenize", (self.tokenize,), TOKENIZERS),
+        ):
+            for word in given:
+                if word not in known:
+                    raise ConfigError(
+                        f"eval.{name}: {word!r} is unknown", fix=did_you_mean(word, known)
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +233,15 @@ def _sources(data: Mapping[str, Any], kind: str, place: object) -> dict[str, Any
     """[data] with its sources read: pairs for translation, pictures or records for the other objectives."""
     source: type[Source] = PairSource if kind == TRANSLATE else RecordSource
     source = ImageSource if kind in PICTURES else source
+    for name in ("train", "dev"):
+        value = data.get(name)
+        if isinstance(value, str | bytes | bool | int | float | list | tuple):
+            raise ConfigError(
+                f"data.{name} must be a table (got {value!r})",
+                place=place,
+                fix=f'data.{name} = {{ path = "train.tsv" }}',
+                code="QKV-011",
+            )
     return {
         name: from_dict(source, value, place=place, at=f"data.{name}.")
         if name in ("train", "dev") and isinstance(value, Mapping)

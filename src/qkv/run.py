@@ -18,7 +18,7 @@ from .checkpoints import load
 from .config import read_json, to_toml
 from .data.sources import PairSource
 from .data.watch import check_unchanged, fingerprints
-from .errors import ConfigError, QkvError
+from .errors import ConfigError, DataError, QkvError
 from .jobs import Job, prepare
 from .learn.checkpoint import RunFolder
 from .learn.loop import Event, Header, Listen, Note, Step, Trainer, Validate
@@ -287,7 +287,7 @@ def fresh_net(job: Job, start: Model | None) -> tuple[Any, Any, list[str]]:
     """(net, configuration, tensors that `from` had not): fresh weights by the recipe's seed, or those of `from`.
 
     With `from`, [model] and the objective may change what is on top of its weights: the head, its labels, dropout.
-    Raises WeightsError where they change the sizes of what is taken."""
+    Raises WeightsError where they change the sizes of what is taken, DataError QKV-037 where a row is too long."""
     recipe = job.recipe
     if start is None:
         config = recipe.model_config(job.settings)
@@ -299,12 +299,25 @@ def fresh_net(job: Job, start: Model | None) -> tuple[Any, Any, list[str]]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         net = build(config)
+    fits(net, job)
     if start is None:
         return net, config, []
     from .models.pictures import placed_anew
 
     begun = state_of(start.net) | placed_anew(net, start.net)
     return net, config, adopt(net, begun, place=recipe.start)
+
+
+def fits(net: torch.nn.Module, job: Job) -> None:
+    """Raises DataError QKV-037 where the longest row has more tokens than there are learned positions."""
+    most = getattr(net, "max_positions", None)
+    if most is not None and job.longest > most:
+        raise DataError(
+            f"the longest row has {job.longest:,} tokens, the model {most:,} positions",
+            place=getattr(job.recipe.data.train, "path", ""),
+            fix="cut or leave out what is longer (max_tokens, context), in dev as well; or more model.max_positions",
+            code="QKV-037",
+        )
 
 
 def _validation(job: Job, model: Model, folder: Path) -> Validate:
@@ -314,7 +327,8 @@ def _validation(job: Job, model: Model, folder: Path) -> Validate:
     def validate(net: torch.nn.Module, step: int) -> dict[str, float]:
         metrics = measured(net, step)
         if job.samples():
-            kept = [r for r in read_metrics(path) if r["step"] < step] if path.is_file() else []
+            there = read_metrics(path, numbers=False) if path.is_file() else []
+            kept = [r for r in there if r["step"] < step]
             kept += [{"step": step, **row} for row in job.samples()]
             lines = [json.dumps(r, ensure_ascii=False, sort_keys=True) + "\n" for r in kept]
             store.write_file(path, "".join(lines).encode())

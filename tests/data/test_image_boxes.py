@@ -1,13 +1,14 @@
 """COCO's boxes: every picture and every annotation is used or named with its list and number."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 from picture_files import archive, encoded, pixels
 
-from qkv.data.images.coco import read_boxes
-from qkv.data.images.sources import ImageSource, read_pictures
+from qkv.data.images.coco import light, read_boxes
+from qkv.data.images.sources import ImageSource, entries, read_pictures
 from qkv.data.report import REASONS, SkipReport
 from qkv.errors import ConfigError, DataError
 
@@ -64,6 +65,42 @@ def test_an_archive_and_a_folder_of_pictures_elsewhere_are_the_same(tmp_path):
         assert [m.corners.tolist() for m in made] == [[[2, 3, 6, 8]], []]
         assert not report.skipped
         assert made[0].blob.read() == raw["images/a.png"]
+
+
+def test_a_picture_of_another_size_than_its_boxes_were_drawn_on_is_left_out(tmp_path):
+    """Resized since, or turned by a camera's note: trained on, its boxes would be wrong in silence."""
+    values = coco([(1, "a.png"), (2, "b.png")], [box(1, [2, 3, 4, 5]), box(2, [2, 3, 4, 5])])
+    values["images"][0] |= {"width": 10, "height": 20}  # the file has 20 x 10
+    values["images"][1] |= {"width": 20, "height": 10}
+    _, made, report = read(write(tmp_path, values))
+    assert [m.number for m in made] == [2]
+    assert dict(report.skipped) == {"not of the size it is said to be": 1, "picture skipped": 1}
+
+
+def test_an_archive_is_not_held_in_memory(tmp_path):
+    path = write(tmp_path / "x", coco([(1, "a.png")], []))
+    raw = {p.relative_to(tmp_path / "x").as_posix(): p.read_bytes() for p in path.parent.rglob("*.*")}  # fmt: skip
+    packed = archive(tmp_path / "x.tar", raw)
+    held = [light(e) for e in entries(ImageSource(path=str(packed)))]
+    assert [e.raw is None for e in held] == [e.name != "annotations.json" for e in held]
+    assert len(read(packed)[1]) == 1
+
+
+def test_names_that_are_not_utf8_can_be_told(tmp_path):
+    """Folders from an old archive; a name in JSON may even be half a character."""
+    folder = os.fsencode(tmp_path) + b"/cat"
+    os.mkdir(folder)
+    for name in (b"\xb0\xa1.txt", b"\xb0\xa2.txt"):
+        with open(folder + b"/" + name, "wb") as file:
+            file.write(b"no picture")
+    (tmp_path / "cat" / "a.png").write_bytes(encoded(pixels(4, 4)))
+    report = SkipReport()
+    found = list(read_pictures(ImageSource(path=str(tmp_path)), report, 3))
+    told = "".join(report.lines())
+    assert len(found) == 1 and told.encode() and r"\xb0\xa1.txt" in told.replace("\\\\", "\\")
+    values = coco([(1, "a\ud83d.png"), (2, "a.png")], [box(2, [0, 0, 2, 2])])
+    _, made, report = read(write(tmp_path / "y", values))
+    assert len(made) == 1 and dict(report.skipped) == {"unsafe name": 1}
 
 
 def test_every_bad_entry_is_named(tmp_path):

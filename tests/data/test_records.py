@@ -12,6 +12,7 @@ from qkv.data import lines
 from qkv.data.lines import MAX_LINE
 from qkv.data.records import Record, RecordSource, read_records
 from qkv.data.report import SkipReport
+from qkv.data.sources import PairSource, read_pairs
 from qkv.errors import ConfigError, DataError, MissingError
 
 
@@ -77,6 +78,25 @@ def test_a_nul_is_found_at_any_depth(tmp_path):
     data = "".join(json.dumps(r) + "\n" for r in rows)
     made, report = read(tmp_path / "x.jsonl", data, fields={"turns": "turns"})
     assert places(made) == [1, 3] and skips(report) == [(2, "NUL character")]
+
+
+def test_half_a_character_is_counted_not_met_later(tmp_path):
+    """An emoji cut in two, as scraped JSON holds it: no UTF-8 can write it."""
+    data = '{"text": "a"}\n{"text": "b \\ud83d"}\n{"text": "\\ud83d\\ude00"}\n'
+    made, report = read(tmp_path / "x.jsonl", data, fields={"text": "text"})
+    assert [r.values["text"] for r in made] == ["a", "😀"]
+    assert skips(report) == [(2, "half a character")]
+    report = SkipReport()
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"s": "a", "t": "b"}\n{"s": "a", "t": "\\udc00"}\n', "utf-8")
+    pairs = list(read_pairs(PairSource(str(path), source="s", target="t"), report))
+    assert len(pairs) == 1 and skips(report) == [(2, "half a character")]
+
+
+def test_a_quoted_field_may_be_as_long_as_a_line(tmp_path):
+    long = "word " * 40_000
+    made, _ = read(tmp_path / "x.csv", f'text,n\n"{long}, end",1\n', fields={"text": "text"})
+    assert made[0].values["text"] == f"{long}, end"
 
 
 BLOCKS = "one\ntwo\n\n\n three\u2028still\r\n \u200b\nfour\n"

@@ -135,6 +135,7 @@ def _cells(text: str, file: str, line: int) -> list[str]:
     if '"' not in text:
         return text.split(",")
     try:
+        csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # lines have a limit already
         return next(csv.reader([text], strict=True))
     except csv.Error as e:
         raise DataError(

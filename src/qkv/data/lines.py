@@ -4,6 +4,7 @@ U+2028, U+0085, vertical tab and a lone "\r" stay inside their line (a reader th
 parallel corpus).  A line beyond MAX_LINE is noted and passed over without being held in memory; .gz is unpacked on the
 way, and refused where it swells like a bomb."""
 
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ MAX_LINE = 1 << 20  # bytes
 MAX_WHOLE = 1 << 28  # bytes of a file that must be held at once
 MAX_RATIO, RATIO_FREE = 200, 4 << 20  # unpacked : packed, once this many bytes came out
 CHUNK = 1 << 17
+LONE = re.compile(
+    "[\ud800-\udfff]"
+)  # half of a surrogate pair, as JSON may name one: no UTF-8 can hold it
 BOM = b"\xef\xbb\xbf"
 MARKS = {  # the longer marks first: UTF-32's little-endian mark begins with UTF-16's
     b"\xff\xfe\x00\x00": "UTF-32LE",

@@ -11,7 +11,7 @@ from ..config import parse_json
 from ..errors import ConfigError, DataError
 from .builtin import read_builtin_records
 from .formats import SUFFIXES, Column, json_records, plain, table_rows
-from .lines import decode, read_lines, read_whole
+from .lines import LONE, decode, read_lines, read_whole
 from .report import SkipReport, counted
 from .sources import INVISIBLE, Seen
 
@@ -166,6 +166,8 @@ def _reason(values: dict[str, Any], max_chars: int) -> str:
     texts = ["" if v is None else v for v in values.values() if v is None or isinstance(v, str)]
     if any("\0" in text for text in _inner(list(values.values()))):
         return "NUL character"
+    if any(LONE.search(text) for text in _inner(list(values.values()))):
+        return "half a character"
     empty = [not text.strip(INVISIBLE) for text in texts]
     if any(empty):
         return "empty line" if all(empty) and len(texts) == len(values) else "empty field"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..errors import ConfigError, DataError, did_you_mean
 from .formats import SUFFIXES, Column, plain, rows
+from .lines import LONE
 from .report import Pair, SkipReport, counted
 
 INVISIBLE = (
@@ -136,6 +137,8 @@ def read_texts(
 def _reason(source: str, target: str, max_chars: int) -> str:
     if "\0" in source or "\0" in target:
         return "NUL character"
+    if LONE.search(source) or LONE.search(target):
+        return "half a character"
     empty = not source.strip(INVISIBLE), not target.strip(INVISIBLE)
     if any(empty):
         return "empty line" if all(empty) else "empty source" if empty[0] else "empty target"

@@ -36,6 +36,11 @@ class Job(Protocol):
         ...
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest row; 0: nothing is counted in tokens."""
+        ...
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What the data decides of [model]: vocabulary, special ids, the head and its labels."""
         ...

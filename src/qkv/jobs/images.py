@@ -88,6 +88,7 @@ class ImagesJob:
     tokenizer: None = None
     template: None = None
     habits: Habits = field(default_factory=Habits)
+    longest: int = 0  # pictures are not counted in tokens
 
     @classmethod
     def read(cls, recipe: Recipe, start: Model | None = None) -> "ImagesJob":

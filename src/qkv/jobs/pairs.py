@@ -66,6 +66,11 @@ class PairsJob:
         return len(self.train), len(self.dev)
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest side."""
+        return max(int(x.lengths.max(initial=0)) for x in (self.train, self.dev))
+
+    @property
     def settings(self) -> dict[str, Any]:
         return special_ids(self.tokenizer)
 
@@ -109,7 +114,7 @@ class PairsJob:
 
     def translated(self, model: Model, pairs: Sequence[Pair]) -> dict[str, float]:
         # greedy and short: what a glance during training costs; `qkv eval` searches properly
-        how = SearchConfig(max_new_tokens=2 * self.recipe.data.max_tokens)
+        how = SearchConfig(max_new_tokens=2 * self.recipe.data.max_tokens or None)
         found = [a[0].text for a in model.answers([p.source for p in pairs], how, 4096)]
         asked, refs = self.recipe.eval, [p.target for p in pairs]
         scores = measure.translation_scores(

@@ -1,6 +1,6 @@
 """Objectives on texts: language models, masked words, classes, numbers, tags, answers, neighbours."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -74,6 +74,7 @@ class TextsJob:
             records, dev = parted(records, _key, recipe)
         else:
             dev = list(read_records(recipe.data.dev, dev_report))
+        complete(records, recipe)
         if tokenizer is None:
             texts = (s for r in records for s in strings(r))
             tokenizer = train_tokenizer(texts, with_specials(recipe))
@@ -90,6 +91,11 @@ class TextsJob:
     @property
     def sizes(self) -> tuple[int, int]:
         return len(self.train.lengths), len(self.dev.lengths)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return max(int(task.lengths.max(initial=0)) for task in (self.train, self.dev))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -197,6 +203,20 @@ def with_specials(recipe: Recipe) -> TextConfig:
 
 def _key(record: Record) -> str:
     return "\n".join(strings(record))
+
+
+def complete(records: Sequence[Record], recipe: Recipe) -> None:
+    """Raises ConfigError QKV-015 where the objective wants a field that no column was named for."""
+    kind, held = recipe.objective_kind, set(records[0].values if records else ())
+    for wanted in OBJECTIVES[kind].fields if records else ():
+        either = wanted.split("|")
+        if not held & set(either):
+            raise ConfigError(
+                f"objective.kind = {kind!r} needs {' or '.join(either)}; data.train has {', '.join(sorted(held))}",
+                place=records[0].place,
+                fix=f'name its column: [data.train] fields = {{ {either[-1]} = "…" }}',
+                code="QKV-015",
+            )
 
 
 def strings(value: Any) -> Iterator[str]:

@@ -80,7 +80,7 @@ class TrainConfig:
 
     @property
     def low_is_best(self) -> bool:
-        low = ("dev/loss", "dev/perplexity", "dev/ter")
+        low = ("dev/loss", "dev/perplexity", "dev/ter", "dev/miscount")
         return self.metric in low or self.metric.startswith("dev/loss/")
 
 
@@ -311,8 +311,8 @@ class Trainer:
                 position = self.evaluate(position)
                 early = self.out_of_patience(position)
                 clock += time.monotonic() - pause
-            if step % self.config.save_every == 0:
-                position = self.save(position)
+            if step % self.config.save_every == 0 or step == self.config.steps or early:
+                position = self.save(position)  # the end as well: a run may learn on from there
             self.heed(position)
         if self.config.average > 1 and (weights := self.keeper.average(self.config.average)):
             position = self.finish_average(position, weights)

@@ -176,8 +176,10 @@ class Status:
             raise StoreError(f"not a status: {e}", place=path, fix="delete it") from None
 
 
-def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+def read_metrics(path: str | Path, *, numbers: bool = True) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl or timing.jsonl.  An unfinished last line, torn by a kill, is left out.
+
+    numbers: the words nan, inf and -inf are numbers; not so among samples, where they are texts.
 
     Raises MissingError, or StoreError QKV-060 with the number of a damaged line."""
     path = Path(path)
@@ -186,7 +188,8 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
-            record = _revive(parse_json(line.decode()))
+            record = parse_json(line.decode())
+            record = _revive(record) if numbers else dict(record)
             if type(record["step"]) is not int:
                 raise ValueError("step is not a whole number")
         except (ValueError, KeyError, TypeError, AttributeError) as e:

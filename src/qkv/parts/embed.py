@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..shapes import Ids, States
 from .dropout import Dropout
 from .norms import Norm, make_norm
@@ -72,7 +72,7 @@ class Embed(nn.Module):
                 if isinstance(at, int)
                 else at
             )
-            x = x + self.position(here + self.offset)
+            x = x + self.position(self.within(here + self.offset))
         elif self.wave is not None:
             x = x + self.waves(at, ids.shape[1])
         if self.segment is not None:
@@ -80,6 +80,18 @@ class Embed(nn.Module):
         x = x if self.norm is None else self.norm(x)
         dropped: Tensor = self.drop(x)
         return dropped
+
+    def within(self, here: Tensor) -> Tensor:
+        """here itself.  Raises DataError QKV-037 for positions beyond those that were learned; a GPU is not asked."""
+        if here.numel() and not here.is_cuda and not torch.compiler.is_compiling():
+            last, most = int(here.max()), self.position.num_embeddings  # type: ignore[union-attr]
+            if last >= most:
+                raise DataError(
+                    f"a text of {last + 1 - self.offset} tokens, the model has {most - self.offset} positions",
+                    fix="shorten the text, or train with more: model.max_positions",
+                    code="QKV-037",
+                )
+        return here
 
     def waves(self, at: int | Tensor, T: int) -> Tensor:
         wave: Tensor = self.wave  # type: ignore[assignment]

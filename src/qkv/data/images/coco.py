@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
-from ..lines import Line, read_whole
+from ..lines import LONE, Line, read_whole
 from ..lines import decode as text_of
 from ..report import SkipReport
 from .decode import Bytes, Unusable, from_numbers
@@ -39,13 +39,21 @@ class Boxed(NamedTuple):
         return f"{self.name}:{self.number}"
 
 
+class Listed(NamedTuple):
+    """A picture of a list: its number there, its file, and the (height, width) it is said to have."""
+
+    number: int
+    name: str
+    size: tuple[Any, Any]
+
+
 @dataclass(frozen=True)
 class Coco:
     """A file that was read: its categories by id, its pictures, and the boxes of each that can be used."""
 
     path: str
     categories: dict[int, str]
-    images: dict[int, tuple[int, str]]  # id -> number, file name
+    images: dict[int, Listed]  # by id
     boxes: dict[int, list[tuple[int, int, list[float]]]]  # image id -> number, category, bbox
 
     @property
@@ -69,7 +77,7 @@ def read_boxes(
     if source.kind == "folder":
         source = replace(source, path=str(Path(source.path) / INSIDE), format="coco")
     if source.kind == "tar":
-        held = {e.name: e for e in entries(source)}
+        held = {e.name: light(e) for e in entries(source)}
         found = next((e for n, e in held.items() if n.rpartition("/")[2] == INSIDE), None)
         if found is None or found.raw is None:
             raise DataError(
@@ -102,6 +110,12 @@ def _made(
     for i, (pixels, corners, kinds) in enumerate(pictures(source.path, report), 1):
         shown = pixels if channels == 3 else from_numbers(pixels, channels, source.path)
         yield Boxed(source.path, i, shown, None, corners, number[kinds])
+
+
+def light(entry: Entry) -> Entry:
+    """Without the bytes that can be read again where they lie; a list of boxes is kept."""
+    found_again = entry.blob.raw is None and entry.name.rpartition("/")[2] != INSIDE
+    return entry._replace(raw=None) if found_again else entry
 
 
 class _Held:
@@ -155,13 +169,14 @@ def parsed(text: str, path: str, report: SkipReport) -> Coco:
                 fix='give each its own: {"id": 1, "name": "cell"}',
             )
         categories[c["id"]] = c["name"]
-    images: dict[int, tuple[int, str]] = {}
+    images: dict[int, Listed] = {}
     for number, image in enumerate(lists[1], 1):
         reason = _image_reason(image, images)
         if reason:
             report.skip(f"{path}/images", number, reason)
         else:
-            images[image["id"]] = (number, image["file_name"])
+            size = image.get("height"), image.get("width")
+            images[image["id"]] = Listed(number, image["file_name"], size)
     boxes: dict[int, list[tuple[int, int, list[float]]]] = {i: [] for i in images}
     seen: set[int] = set()
     for number, a in enumerate(lists[2], 1):
@@ -177,12 +192,13 @@ def _has(entry: Any, **kinds: type) -> bool:
     return isinstance(entry, dict) and all(type(entry.get(k)) is kind for k, kind in kinds.items())
 
 
-def _image_reason(image: Any, images: dict[int, tuple[int, str]]) -> str:
+def _image_reason(image: Any, images: dict[int, Listed]) -> str:
     if not _has(image, id=int, file_name=str):
         return "malformed entry"
     if image["id"] in images:
         return "same id again"
-    return "unsafe name" if unsafe(image["file_name"]) else ""
+    name = image["file_name"]
+    return "unsafe name" if LONE.search(name) or unsafe(name) else ""
 
 
 def _annotation_reason(
@@ -225,13 +241,16 @@ def _boxed(
     channels: int,
 ) -> Iterator[Boxed]:
     used = 0
-    for i, (number, name) in coco.images.items():
+    for i, (number, name, size) in coco.images.items():
         shown = f"{source.path}/{name}"
         entry = files(name)
         try:
             if entry is None:
                 raise Unusable("no such picture")
             pixels = picture(entry, channels, source.max_pixels)
+            if all(type(n) is int for n in size) and size != pixels.shape[:2]:
+                # resized since, or turned by a camera's note: its boxes are of another picture
+                raise Unusable("not of the size it is said to be")
         except Unusable as e:
             report.skip(shown, number, e.reason)
             for at, _, _ in coco.boxes[i]:

@@ -13,7 +13,7 @@ from ..lines import open_file
 from ..report import SkipReport, counted
 from .decode import MAX_BYTES, MAX_PIXELS, MOST_PIXELS, SUFFIXES, Bytes, Unusable, decode
 from .idx import read_idx
-from .tar import members
+from .tar import members, shown
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
 
@@ -179,7 +179,8 @@ def entries(source: ImageSource) -> Iterator[Entry]:
         # a pipe would be waited for; a broken link is told when it is opened
         odd = path.exists() and not path.is_file()
         reason = "link or device" if odd else ""
-        yield Entry(path.relative_to(root).as_posix(), number, Blob(str(path)), None, reason)
+        name = shown(path.relative_to(root).as_posix())
+        yield Entry(name, number, Blob(str(path)), None, reason)
 
 
 def files_below(root: Path) -> Iterator[Path]:

@@ -145,4 +145,9 @@ def unsafe(name: str) -> bool:
 
 def _shown(name: str) -> str:
     """A name that can be printed and stored as UTF-8."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace").removeprefix("./")
+    return shown(name).removeprefix("./")
+
+
+def shown(name: str) -> str:
+    """A file's name with the bytes that are not UTF-8 written out: \\xb5."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
