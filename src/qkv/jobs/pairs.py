@@ -55,9 +55,9 @@ class PairsJob:
             texts = (s for p in pairs for s in (p.source, p.target))
             tokenizer = train_tokenizer(texts, recipe.text)
         most = recipe.data.max_tokens
-        train = encode(pairs, tokenizer, tokenizer, report, max_tokens=most)
+        train = encode(pairs, tokenizer, tokenizer.target, report, max_tokens=most)
         kept = dev_report if recipe.data.dev else report  # held-out pairs were read with the others
-        made = encode(dev, tokenizer, tokenizer, kept)
+        made = encode(dev, tokenizer, tokenizer.target, kept)
         leak = overlap(pairs, dev)
         return cls(recipe, train, made, tokenizer, report, dev_report, leak)
 
@@ -95,7 +95,7 @@ class PairsJob:
             self.recipe.seed,
             pad_id=tok.pad_id or 0,  # padding is masked: any id will do
             eos_id=tok.eos_id,
-            resample=sampler(tok, tok, alpha) if alpha else None,
+            resample=sampler(tok, tok.target, alpha) if alpha else None,
         )
 
     def samples(self) -> list[dict[str, Any]]:
