@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -194,6 +195,15 @@ def test_one_in_one_out_list_in_list_out(model):
     assert [answer(t) for t in model.translate(s for s in SOURCES[:2])] == [
         answer(t) for t in model.translate(tuple(SOURCES[:2]))
     ]
+
+
+def test_a_beam_is_a_search_though_the_publisher_samples(model, monkeypatch):
+    want = [answer(t) for t in model.translate(SOURCES[:2], beam=3)]
+    several = [[answer(t) for t in n] for n in model.translate(SOURCES[:2], nbest=2)]
+    sampled = replace(model.decode, beam=1, temperature=0.7, top_k=50)
+    monkeypatch.setattr(model, "decode", sampled)
+    assert [answer(t) for t in model.translate(SOURCES[:2], beam=3)] == want
+    assert [[answer(t) for t in n] for n in model.translate(SOURCES[:2], nbest=2)] == several
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t ", "\u3000"])

@@ -336,7 +336,10 @@ class Model:
         """str -> Translation, list -> list; with nbest > 1 each answer is a list, best first.
 
         The length penalty is the recipe's.  No bit of an answer depends on what it is batched with (float32 on a CPU, 1 or 2 threads)."""
-        config = replace(self.decode, beam=max(beam, nbest), nbest=nbest)
+        config = self.decode
+        if beam > 1 or nbest > 1:  # a search, whatever the publisher's settings draw
+            config = replace(config, temperature=0.0, top_k=None, top_p=None)
+        config = replace(config, beam=max(beam, nbest), nbest=nbest)
         if max_new_tokens is not None:
             config = replace(config, max_new_tokens=max_new_tokens)
         answers = list(

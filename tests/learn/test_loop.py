@@ -517,5 +517,5 @@ def test_a_position_is_all_a_resume_needs():
     t = trainer(keeper=Memory())
     t.fit()
     assert Position() == Position(0, 0, 0, 0, None, 0, 0)
-    assert t.keeper.saved[0].applied == 6  # 8 steps, saved every 3
+    assert t.keeper.saved[0].applied == 8  # saved every 3 steps, and at the end
     assert OptimConfig().schedule == "inverse-sqrt"
