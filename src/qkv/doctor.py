@@ -35,6 +35,7 @@ from .models.seq2seq import NoHead
 from .parts.attention import attend
 from .parts.dropout import noise
 from .parts.patterns import Allowed, Full
+from .pictures import batches
 from .shapes import Batch, pad
 
 
@@ -247,22 +248,19 @@ def _read_alone(model: Model, sources: list[list[int]]) -> Law:
 
 
 def _seen_alone(model: Model) -> Law:
-    """Each of 35 pictures by itself, by twos and by fives, against all together."""
-    batch = specimens.pictures(model.net, 35, seed=1).to(model.device)
+    """Each of 35 pictures by itself, by twos and by fives, against all together, batched as the verbs batch them."""
+    pixels = list(specimens.pictures(model.net, 35, seed=1).pixels)  # type: ignore[arg-type]
 
     def of(first: int, last: int) -> Tensor:
-        return specimens.numbers(model.net, rows_of(batch, first, last))
+        rows: dict[int, Tensor] = {}
+        for chosen, batch in batches(pixels[first:last], model.device):
+            rows |= zip(chosen, specimens.numbers(model.net, batch), strict=True)
+        return torch.stack([rows[i] for i in range(len(rows))])
 
     together = of(0, 35)
     parts = [(i, i + n) for n in (1, 2, 5) for i in range(0, 35, n)]
     differing = sum(not torch.equal(of(a, b), together[a:b]) for a, b in parts)
     return _alone(differing, len(parts))
-
-
-def rows_of(batch: Batch, first: int, last: int) -> Batch:
-    held = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    cut: dict[str, Any] = {n: None if x is None else x[first:last] for n, x in held.items()}
-    return replace(batch, **cut)
 
 
 @torch.inference_mode()

@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 import torch
 import transformers as theirs
-from torch import nn
 from torch.testing import assert_close
 from transformers.models.detr.modeling_detr import replace_batch_norm
 
 from qkv.errors import ConfigError, DataError
 from qkv.models.interface import set_state, state_of
-from qkv.parts.resnet import NAMES, UNREAD, ChannelNorm, ResNet, ResNetConfig, steadily
+from qkv.parts.resnet import NAMES, UNREAD, ChannelNorm, ResNet, ResNetConfig
 from qkv.weights.table import Table
 
 SMALL = dict(embedding_size=6, hidden_sizes=[8, 12, 16], depths=[1, 2, 1])
@@ -160,16 +159,3 @@ def test_a_bad_batch_does_not_reach_the_running_statistics():
     assert all(torch.equal(t, before[k]) for k, t in norm.state_dict().items())
     norm(torch.randn(2, 4, 3, 3))
     assert not torch.equal(norm.running_mean, before["running_mean"])
-
-
-@pytest.mark.parametrize("size", [(9, 9), (96, 100)])
-def test_read_steadily_is_read(size):
-    """Each picture by itself: other sums of the same numbers, and no bit of neighbours."""
-    net = ResNet(ResNetConfig(**OURS, out=(1, 3))).eval()
-    x = torch.randn(5, 3, *size)
-    with torch.no_grad():
-        near(steadily(net, x), net(x), 1e-5)
-        alone = [steadily(net, one) for one in x.split(1)]
-        for n, maps in enumerate(steadily(net, x)):
-            assert torch.equal(maps, torch.cat([a[n] for a in alone]))
-    assert len(steadily(net.train(), x)) == 2 and steadily(nn.Identity(), x)[0] is not None

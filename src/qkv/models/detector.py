@@ -13,7 +13,7 @@ from ..parts.attention import Attention
 from ..parts.block import Activation, Stack, StackConfig
 from ..parts.dropout import Dropout
 from ..parts.patterns import Allowed, Full
-from ..parts.resnet import ResNet, ResNetConfig, Stem, steadily
+from ..parts.resnet import ResNet, ResNetConfig, Stem
 from ..shapes import Batch, Keep, Pixels, States
 from .interface import BoxWeights, Detected, Memory
 
@@ -214,8 +214,8 @@ class Detector(nn.Module):
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The backbone's cells (B, C, H, W), and which are real (B, H, W): those whose upper left pixel is."""
         pixels = given(batch.pixels).to(self.project.weight.dtype)
-        (found,) = steadily(self.backbone, pixels)
-        (found,) = steadily(self.project, found)
+        (found,) = self.backbone(pixels)
+        found = self.project(found)
         B, _, H, W = found.shape
         keep = batch.pixel_keep
         if keep is None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError, DataError
 from ..parts.block import Activation, Stack, StackConfig
 from ..parts.patches import Grid, PlaceConfig, Places, Size, both
-from ..parts.resnet import ConvNorm, ResNet, ResNetConfig, Stem, check_channels, steadily
+from ..parts.resnet import ConvNorm, ResNet, ResNetConfig, Stem, check_channels
 from ..shapes import Pixels, States
 from .encoder import Problem
 from .pictures import PictureEncoder, PictureHead, PictureHeadConfig, Pool
@@ -165,7 +165,8 @@ class Cells(nn.Module):
         check_channels(pixels, self.config.channels)
         grid = self.grid(pixels.shape[-2], pixels.shape[-1])
         pixels = pixels.to(next(self.cnn.parameters()).dtype)
-        (x,) = steadily(self.cnn, pixels)
+        x = self.cnn(pixels)
+        x = x if isinstance(x, Tensor) else x[0]
         x = x.flatten(2).transpose(1, 2)  # (B, C, rows, columns) -> (B, rows · columns, C)
         x = x if self.project is None else self.project(x)
         y: Tensor = self.places(x, grid)

@@ -10,14 +10,12 @@ from ..errors import ConfigError, DataError
 from ..parts.block import Stack
 from ..parts.heads import Labels
 from ..parts.patches import Grid
-from ..parts.recurrent import in_sixteens
 from ..shapes import Batch, Pixels, States
 from .encoder import Problem, each, given
 from .interface import Memory, Predictions, Term, Values
 
 PictureHead = Literal["none", "classes", "distilled"]
 Pool = Literal["first", "mean"]
-FEW = 16  # tokens below which a product's kernel depends on how many pictures there are
 
 
 class Tokens(Protocol):
@@ -68,8 +66,7 @@ class PictureEncoder(nn.Module):
     """head(pool(encoder(embed(pixels)))).
 
     `firsts` tokens of `embed` stand for no place of the picture: the first is pooled, or with pool = "mean" the others
-    are averaged.  `image_size` (height, width) and `channels` say what pictures it is made for.  `source_rows`: how many
-    pictures are to be read at once so that neighbours change no bit of an answer (law 2)."""
+    are averaged.  `image_size` (height, width) and `channels` say what pictures it is made for."""
 
     def __init__(
         self,
@@ -89,8 +86,6 @@ class PictureEncoder(nn.Module):
         self.head = PictureHeads(head, encoder.config.d_model)
         self.image_size, self.channels = image_size, channels
         self.firsts, self.pool = firsts, pool
-        rows, columns = self.grid(*image_size)
-        self.source_rows = 1 if firsts + rows * columns >= FEW else FEW
 
     def grid(self, height: int, width: int) -> Grid:
         """Rows and columns of the tokens after the first `firsts`, for a picture of so many pixels."""
@@ -125,10 +120,10 @@ class PictureEncoder(nn.Module):
                 code="QKV-013",
             )
         memory = self.encode(batch)
-        (made,) = in_sixteens(self.head.classes, memory.summary)
+        made: Tensor = self.head.classes(memory.summary)
         if self.head.kind == "classes":
             return made
-        (other,) = in_sixteens(self.head.distilled, memory.states[:, 1])
+        other: Tensor = self.head.distilled(memory.states[:, 1])
         return (made + other) / 2
 
     def loss_inputs(

@@ -4,7 +4,7 @@ stem, then stages of blocks x + f(x):   f = 3x3, 3x3 (basic)   or   1x1, 3x3, 1x
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -214,21 +214,6 @@ class ResNet(nn.Module):
         for stage in self.stages[: max(self.config.kept)]:
             maps.append(stage(maps[-1]))
         return [maps[n] for n in self.config.kept]
-
-
-def steadily(net: nn.Module, pixels: Pixels) -> tuple[Tensor, ...]:
-    """A convolutional net's maps, each picture's own bits whatever stands beside it (law 2).
-
-    On a CPU the kernels of a convolution depend on how many pictures there are (oneDNN; docs/diary.md), so each is read by
-    itself.  Not while training."""
-    if net.training or pixels.device.type != "cpu" or len(pixels) < 2:
-        return _maps(net(pixels))
-    each = [_maps(net(one)) for one in torch.split(pixels, 1)]
-    return tuple(torch.cat(maps) for maps in zip(*each, strict=True))
-
-
-def _maps(made: Any) -> tuple[Tensor, ...]:
-    return (made,) if isinstance(made, Tensor) else tuple(made)
 
 
 def check_channels(pixels: Pixels, channels: int) -> None:
