@@ -22,7 +22,7 @@ STEPS = {
             "cell": "lstm",
             "attention": False,
             "context": "every",
-            "d_model": 512,  # of 256 the vector is full: BLEU 11.5
+            "d_model": 512,
             "dropout": 0.4,
         },
         "optim": {"lr": 1e-3, "warmup": 300, "schedule": "cosine", "clip": 1.0},
