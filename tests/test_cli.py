@@ -113,8 +113,8 @@ def test_options_may_stand_anywhere_and_two_dashes_end_them():
         (["--jsn", "runs"], "did you mean '--json'?"),
         (["train", "x.toml", "--dryrun"], "did you mean '--dry-run'?"),
         (["translate", "-5도"], "write -- before words that begin with a dash"),
-        (["translate", "--beam", "none"], "try --beam 1"),
-        (["translate", "--beam", "0"], "try --beam 1"),
+        (["translate", "--beam", "none"], "try --beam 4"),
+        (["translate", "--beam", "0"], "try --beam 4"),
         (["translate", "--beam"], "see `qkv translate --help`"),
         (["eval", "runs/demo-1"], "qkv eval RUN FILE [REFERENCE] [options]"),
         (["look", "a", "b", "--model", "x"], "quote a text with spaces"),
@@ -298,6 +298,9 @@ def test_runs_lists_and_slims(run):
     assert freed[0]["freed"] > 0 and not Path("runs/demo-1/resume").exists()
     assert run("translate", "--model", "runs/demo-1", KO).out == EN + "\n"
     assert "QKV-021" in run("runs", "slim", "runs/none", code=3).err
+    before = Path("runs/demo-1/metrics.jsonl").read_bytes()
+    said = run("train", "runs/demo-1", "train.steps=130", code=3)  # it would begin anew, over it
+    assert "--new" in said.err and Path("runs/demo-1/metrics.jsonl").read_bytes() == before
 
 
 # ---- translate

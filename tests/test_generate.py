@@ -22,8 +22,9 @@ def model_of(family, pieces="bytes", **more):
     tokenizer = train(LINES * 3, TextConfig(kind=pieces, vocab_size=300))
     torch.manual_seed(3)
     values = dict(family=family, n_layers=2, d_model=16, n_heads=2, max_positions=64)
-    if family == "transformer":
+    if family in ("transformer", "marian"):
         values = dict(d_model=16, n_heads=2, d_ff=32, encoder_layers=1, decoder_layers=1)
+        values["family"] = family
     config = configure(values | {"vocab_size": tokenizer.vocab_size} | more)
     net = build(config)
     with torch.no_grad():
@@ -232,6 +233,11 @@ SAMPLES = dict(temperature=1.0, top_k=50, top_p=None)
         (dict(num_beams=4, length_penalty=-2.0), dict(beam=4, alpha=-2.0), ""),
         (dict(forced_bos_token_id=-1, forced_eos_token_id=-1, eos_token_id=-1), dict(forced_first=None, forced_last=None, eos_ids=()), ""),
         (dict(forced_eos_token_id=[]), dict(forced_last=None), ""),
+        (dict(forced_eos_token_id=[2, 3]), dict(forced_last=2), "forced_eos_token_id"),  # theirs: a tie
+        (dict(forced_bos_token_id=5), dict(forced_first=None), "forced_bos_token_id"),  # theirs: of a prompt of one token
+        (dict(min_length=9), dict(min_new_tokens=0), "min_length"),  # theirs: with the prompt
+        (dict(suppress_tokens=[7]), dict(bad_words=((7,),)), ""),
+        (dict(suppress_tokens=[2]), {}, "suppress_tokens"),  # theirs: no end either
         (dict(max_new_tokens=5, min_new_tokens=9), dict(max_new_tokens=5, min_new_tokens=5), ""),
     ],
     ids=str,
@@ -249,6 +255,27 @@ def test_a_publishers_settings_of_generation_are_ours(given, want, unheard, tmp_
     if made.decode.sampling:
         told = json.loads((tmp_path / "again" / "generation_config.json").read_text("utf-8"))
         assert (told["top_k"], told["top_p"]) == (made.decode.top_k or 0, made.decode.top_p or 1.0)
+
+
+def test_what_a_publisher_does_not_forbid_may_be_said(tmp_path):
+    """transformers lets Marian write padding unless bad_words_ids says otherwise."""
+    model = model_of("marian")
+    assert model.net.banned
+    assert qkv.load(published(tmp_path / "m", model)).net.banned == ()
+
+
+def test_a_file_in_float64_keeps_its_bits(tmp_path):
+    model = model_of("gpt2")
+    model.net.double()
+    with torch.no_grad():
+        for weight in model.net.parameters():
+            weight.mul_(1 / 3)
+    made = qkv.load(published(tmp_path / "m", model))
+    ids = torch.tensor([[5, 6, 7]])
+    assert torch.equal(
+        made.net.decoder.each[0].attn.q.weight, model.net.decoder.each[0].attn.q.weight
+    )
+    assert torch.equal(made.logits(ids), model.logits(ids))
 
 
 def test_other_ends_beyond_the_vocabulary_are_none(tmp_path):

@@ -36,14 +36,15 @@ def chat(model: "Model", turns: str | Sequence[Turn], config: SearchConfig, stre
 
 
 def fitting(writer: Writer, turns: list[Turn], model: "Model", room: int) -> list[int]:
-    """The prompt of the newest turns that leave `room` tokens for an answer."""
+    """The prompt of the newest turns that leave `room` tokens for an answer; of the last one if it leaves any."""
     most = getattr(model.net, "max_positions", None)
     for first in range(len(turns)):
         ids: list[int] = writer.prompt(turns[first:]).tolist()
-        if most is None or len(ids) + room <= most:
+        wanted = room if first < len(turns) - 1 else 1
+        if most is None or len(ids) + wanted <= most:
             return ids
     raise DataError(
-        f"the last turn takes {len(ids)} tokens, and {room} are for the answer; the model has {most} positions",
-        fix="say less, or ask for a smaller max_new_tokens",
+        f"the last turn takes {len(ids)} tokens, and the model has {most} positions",
+        fix="say less",
         code="QKV-037",
     )

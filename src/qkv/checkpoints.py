@@ -28,8 +28,8 @@ from .text.check import SETTINGS_FILE
 from .text.layouts import LAYOUTS
 from .weights import store
 from .weights.files import File, account
+from .weights.folder import Tensors, tensors
 from .weights.folder import files as weight_files
-from .weights.folder import tensors
 from .weights.strict import CONFIG, GENERATION, generation, read_config, read_json
 
 if TYPE_CHECKING:  # loading a translator needs none of the objectives
@@ -77,6 +77,9 @@ def find(source: str | Path) -> Path:
         folder = store.recover(folder)
         if (folder / CONFIG).is_file():
             return folder
+        if folder != path and folder.is_dir() and (path / "config.toml").is_file():
+            fix = "copy it back, or delete this folder: the run's next best model is taken then"
+            raise StoreError(f"no {CONFIG} in this model", place=folder, fix=fix)
     if path.exists():
         fix = "give a run folder or a model folder (with config.json)"
         raise MissingError(f"no model at {source}", fix=fix, code="QKV-021")
@@ -119,8 +122,9 @@ def _ours(folder: Path, values: dict[str, Any]) -> Model:
         fits(tokenizer, config, folder)
     with torch.device("meta"):
         shapes = {k: tuple(v.shape) for k, v in state_of(build(config)).items()}
-    net = _built(config)
-    set_state(net, tensors(folder, shapes).load(), place=folder)
+    found = tensors(folder, shapes)
+    net = _built(config, found)
+    set_state(net, found.load(), place=folder)
     decode = from_dict(SearchConfig, values.get("decode", {}), place=path, at="decode.")
     template, processor, habits = _template(values, path), _processor(folder), _habits(values, path)
     return Model(net, tokenizer, config, decode, folder, template, processor, habits)
@@ -148,7 +152,7 @@ def _published(folder: Path) -> Model:
     found.check_floating(names[n] for n in names if n in wanted)
     used = wanted.keys() | table.tied.keys() | table.known.keys()
     theirs = {n: found[names[n]] for n in names if n in used}
-    net = _built(config)
+    net = _built(config, found)
     set_state(net, table.forward(theirs), place=folder)
     tokenizer = _tokenizer(folder) if hasattr(config, "vocab_size") else None
     if tokenizer is not None:
@@ -186,9 +190,11 @@ def _processor(folder: Path) -> "Processor | None":
     return processor(read_json(folder, PROCESSOR), folder / PROCESSOR)
 
 
-def _built(config: Any) -> nn.Module:
+def _built(config: Any, found: Tensors) -> nn.Module:
+    """In float32, or in float64 where the file has such: no bit of it is lost."""
     with torch.random.fork_rng(devices=[]):
-        return build(config)
+        net = build(config)
+    return net.double() if torch.float64 in found.dtypes.values() else net
 
 
 def fits(tokenizer: AnyTokenizer, config: Any, place: object) -> None:
@@ -219,6 +225,8 @@ def _decode(values: Mapping[str, Any], folder: Path, net: nn.Module) -> SearchCo
         return from_dict(SearchConfig, noted.get("decode", {}), place=place, at="qkv.decode.")
     if not hasattr(net, "step"):
         return SearchConfig()  # old files of readers have keys of writing, too
+    if isinstance(net, Translator):
+        net.banned = ()  # what may not come, a publisher's settings say (Marian: bad_words_ids)
     known, others = generation(folder)
     config, unheard = asked(known, net)
     unheard |= {*others, *(k for k in ("begin_suppress_tokens",) if known.get(k))}
@@ -236,13 +244,21 @@ def asked(known: Mapping[str, Any], net: nn.Module) -> tuple[SearchConfig, set[s
     how, unheard = _chosen(known)
     if isinstance(net, Translator):  # their lengths count the token the decoder starts from
         made = {ours: known[n] - 1 for n, ours in LENGTHS.items() if known.get(n, 1) > 1} | made
+    else:  # ... or the prompt, and only a prompt of one token has its first answer forced
+        unheard |= {"min_length"} if known.get("min_length") else set()
+        unheard |= {"forced_bos_token_id"} if _ids(made.pop("forced_first", None)) else set()
     if "max_new_tokens" in made and "min_new_tokens" in made:
         made["min_new_tokens"] = min(made["min_new_tokens"], made["max_new_tokens"])
     words = [*known.get("bad_words_ids", ()), *([i] for i in known.get("suppress_tokens", ()))]
     own = (net.eos_id, *getattr(net, "more_eos", ()))
     made["eos_ids"] = tuple(i for i in _ids(known.get("eos_token_id")) if i not in own)
     made["forced_first"] = next(iter(_ids(made.get("forced_first"))), None)
-    made["forced_last"] = next(iter(_ids(known.get("forced_eos_token_id"))), None)
+    last = _ids(known.get("forced_eos_token_id"))
+    made["forced_last"] = next(iter(last), None)
+    # several forced ids are a tie; a bad word never is an end, and what is suppressed may be
+    unheard |= {"forced_eos_token_id"} if len(last) > 1 else set()
+    ends = {*own, *made["eos_ids"]}
+    unheard |= {"suppress_tokens"} if ends & set(known.get("suppress_tokens", ())) else set()
     config = SearchConfig(
         **{"early_stopping": False} | made | how,
         penalty="length",

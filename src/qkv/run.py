@@ -18,7 +18,7 @@ from .checkpoints import load
 from .config import read_json, to_toml
 from .data.sources import PairSource
 from .data.watch import check_unchanged, fingerprints
-from .errors import ConfigError, DataError, QkvError
+from .errors import ConfigError, DataError, MissingError, QkvError
 from .jobs import Job, prepare
 from .learn.checkpoint import RunFolder
 from .learn.loop import Event, Header, Listen, Note, Step, Trainer, Validate
@@ -92,9 +92,22 @@ def asked(
     folder = None if isinstance(recipe, Mapping) else Path(recipe)
     if folder is None or not (folder / "config.toml").is_file():
         made = Recipe.read(recipe, overrides).rooted(Path.cwd())
-        return made, None if new else unfinished(made, root)
+        return made, None if new else _goes_on(unfinished(made, root))
     made = Recipe.read(folder / "config.toml", overrides).rooted(Path.cwd())
-    return made, None if new else longer(folder, made)
+    return made, None if new else _goes_on(longer(folder, made))
+
+
+def _goes_on(folder: Path | None) -> Path | None:
+    """The folder itself.  Raises MissingError for a slimmed run: it would begin anew, over its own model."""
+    status = Status.read(folder) if folder else None
+    ended = status is not None and status.step > 0 and status.state in ("done", "preempted")
+    if folder and ended and not (folder / "resume").is_dir():
+        raise MissingError(
+            "what this run would go on from is gone (`qkv runs slim` deletes it)",
+            place=folder,
+            fix=f"begin another from its weights: --new from={folder}",
+        )
+    return folder
 
 
 def longer(folder: Path, recipe: Recipe) -> Path:

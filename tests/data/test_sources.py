@@ -195,7 +195,9 @@ def test_foreign_unicode_is_named(tmp_path, name):
 
 def test_old_korean_encoding_is_named(tmp_path):
     path = write(tmp_path / "a.tsv", "안녕하세요\thello\n".encode("cp949"))
-    assert "CP949" in error("QKV-030", path=path).seen
+    said = error("QKV-030", path=path)
+    assert "CP949" in said.seen and "iconv -f CP949" in said.fix
+    assert "replace" not in said.fix  # every letter would be lost
 
 
 def test_unequal_line_counts_stop_with_both_counts_and_the_place(tmp_path):

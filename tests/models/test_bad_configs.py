@@ -70,3 +70,17 @@ def test_what_is_wrong_is_named(kind, changed):
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "detr"])
 def test_the_sizes_they_are_changed_from_are_right(kind):
     assert made(kind) is not None
+
+
+# what transformers 4 added to the configuration of any family
+OLD = dict(tf_legacy_loss=False, cross_attention_hidden_size=None, tie_encoder_decoder=False)
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k != "detr"])
+def test_what_old_versions_wrote_for_all_changes_nothing(kind):
+    values = {"model_type": kind} | SIZES[kind]
+    module = hf.family(values, FAMILIES.values())
+    old = OLD | {"_attn_implementation_autoset": True}
+    assert hf.configured(module, values | old) == hf.configured(module, values)
+    with pytest.raises(ConfigError, match="tie_encoder_decoder"):
+        hf.configured(module, values | {"tie_encoder_decoder": True})

@@ -200,8 +200,10 @@ def test_an_older_folder_has_its_settings_in_config_json(tmp_path):
         d_model=512,
         num_beam_groups=2,
         typical_p=1.0,
+        exponential_decay_length_penalty=[3, 1.5],
     )
     known = {"num_beams": 6, "max_length": 512, "bad_words_ids": [[58100]]}
-    assert generation(tmp_path) == (known, {"num_beam_groups": 2})
+    others = {"num_beam_groups": 2, "exponential_decay_length_penalty": [3, 1.5]}
+    assert generation(tmp_path) == (known, others)
     put(tmp_path, GENERATION, num_beams=2)
     assert generation(tmp_path) == ({"num_beams": 2}, {})

@@ -130,13 +130,14 @@ def _recipe(path: Path, root: str) -> tuple[Path, Path]:
 
 
 def _say_resume(recipe: Path, settings: list[str], root: Path) -> None:
+    from ..learn.checkpoint import saved_step
     from ..learn.track import Status
     from ..run import asked
 
     made, folder = asked(recipe, settings, root, new=False)
     status = Status.read(folder) if folder else None
-    if status:
-        at = f"{status.step:,}/{made.train.steps:,}"
+    if folder and status:
+        at = f"{saved_step(folder) or 0:,}/{made.train.steps:,}"
         say(
             t(
                 f"going on with {folder} at step {at} (--new begins another)",

@@ -98,7 +98,7 @@ def _check(o: Opt, args: Args, prog: str) -> None:
         raise UsageError(
             f"{o.name} must be a whole number of at least {o.low} (got {value!r})",
             place=prog,
-            fix=f"try {o.name} {o.default or max(o.low, 100)}",
+            fix=f"try {o.name} {o.default or max(o.low, o.usual)}",
         )
     setattr(args, o.key, number)
 

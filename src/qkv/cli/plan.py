@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..data.report import counted
+from ..data.report import REASONS, counted
 from ..messages import t
 from .out import duration, one_line, result, say, size, table
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 def show_plan(plan: "DryRun") -> None:
     """Data, sizes, memory and time, a line each."""
     report = plan.report
-    skipped = counted(report["skipped"])
+    skipped = counted({t(k, REASONS.get(k, k)): n for k, n in report["skipped"].items()})
+    replaced = report.get("replaced", 0)
     lines, used, pictures = report["lines"], report["used"], plan.unit == "pictures"
     (what, ko), (one, ko_one) = (
         (("entries", "개"), ("pictures", "장")) if pictures else (("lines", "줄"), ("pairs", "쌍"))
@@ -30,7 +31,15 @@ def show_plan(plan: "DryRun") -> None:
                 f"{lines:,} {what}: {used:,} used, {lines - used:,} skipped",
                 f"{lines:,}{ko}: {used:,}{ko} 사용, {lines - used:,}{ko} 건너뜀",
             )
-            + (f" ({skipped})" if skipped else ""),
+            + (f" ({skipped})" if skipped else "")
+            + (
+                t(
+                    f"; {replaced:,} with bad bytes replaced",
+                    f"; 잘못된 바이트를 바꾼 것 {replaced:,}{ko}",
+                )
+                if replaced
+                else ""
+            ),
         ),
         (
             t("split", "나눔"),
@@ -58,4 +67,7 @@ def show_plan(plan: "DryRun") -> None:
     for line in table(rows):
         result(line)
     for reason, places in report.get("examples", {}).items():
-        say(t("skipped", "건너뜀") + f" ({reason}): {one_line(', '.join(places))}")
+        say(
+            t("skipped", "건너뜀")
+            + f" ({t(reason, REASONS.get(reason, reason))}): {one_line(', '.join(places))}"
+        )

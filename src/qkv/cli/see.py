@@ -45,7 +45,7 @@ def look(args: Args) -> None:
     for path in paths:
         if path.suffix.lower() not in (".html", ".htm", ".png"):
             raise UsageError(
-                f"{path.name}: unknown kind of file", place="qkv look", fix="name it .html or .png"
+                f"{path}: unknown kind of file", place="qkv look", fix="name it .html or .png"
             )
     if not args.text.strip():
         raise UsageError("an empty text", place="qkv look", fix="give a sentence")

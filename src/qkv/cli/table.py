@@ -26,6 +26,7 @@ class Opt:
     metavar: str = ""  # empty: a flag that takes no value
     default: Any = None
     low: int | None = None  # given: a whole number of at least this
+    usual: int = 100  # the number that an error proposes, where there is no default
     least: float | None = None  # given: a number of at least this
     choices: tuple[str, ...] = ()
     short: str = ""
@@ -104,6 +105,7 @@ BEAM = Opt(
     name="--beam",
     metavar="N",
     low=1,
+    usual=4,
     en="hypotheses kept while searching; 1 is greedy (else the recipe's)",
     ko="탐색 중에 남겨 둘 후보 수. 1은 그리디 (없으면 recipe 값)",
 )

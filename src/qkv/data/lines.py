@@ -99,22 +99,25 @@ def decode(line: Line, path: str, errors: Literal["strict", "replace"], report: 
         if errors == "replace":
             report.replaced += 1
             return line.raw.decode(errors="replace")
+        korean = _is_cp949(line.raw)
         raise DataError(
             f"byte {line.raw[e.start]:#04x} at offset {line.offset + e.start} is not UTF-8"
-            + _guess(line.raw),
+            + (" (it reads as CP949/EUC-KR)" if korean else ""),
             place=f"{path}:{line.number}",
-            fix='convert it (iconv -f CP949 -t UTF-8), or set encoding_errors = "replace"',
+            fix="convert it: iconv -f CP949 -t UTF-8"
+            if korean
+            else 'save it as UTF-8; a recipe may also set encoding_errors = "replace"',
             code="QKV-030",
         ) from None
 
 
-def _guess(raw: bytes) -> str:
-    """Korean text of the last century is mostly CP949; say so where it would decode to Hangul."""
+def _is_cp949(raw: bytes) -> bool:
+    """Korean text of the last century is mostly CP949: it decodes to Hangul."""
     try:
         text = raw.decode("cp949")
     except UnicodeDecodeError:
-        return ""
-    return " (it reads as CP949/EUC-KR)" if any("가" <= c <= "힣" for c in text) else ""
+        return False
+    return any("가" <= c <= "힣" for c in text)
 
 
 def _refuse_foreign(head: bytes, path: str) -> None:

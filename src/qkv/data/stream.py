@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .batches import MIX, Index, Order
-from .report import Pair, SkipReport
+from .report import Pair, SkipReport, counted
 
 if TYPE_CHECKING:
     from ..shapes import Batch
@@ -99,7 +99,7 @@ def encode(
         raise DataError(seen, place=failed[0], fix="look at that line")
     if not kept:
         raise DataError(
-            f"no usable line after encoding ({dict(report.skipped)})",
+            f"no usable line after encoding ({counted(report.skipped) or 'nothing was read'})",
             fix=f"raise max_tokens (now {max_tokens})" if max_tokens else "check the corpus",
             code="QKV-032",
         )

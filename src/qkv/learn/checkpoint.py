@@ -20,6 +20,14 @@ from .loop import Position, TrainConfig, Weights
 ModelFiles = Callable[[Weights, dict[str, float]], Mapping[str, bytes]]
 
 
+def saved_step(folder: Path) -> int | None:
+    """The step that a run goes on from; None: its beginning.  Only looks: another process may be writing there."""
+    try:
+        return int(parse_json((folder / "resume" / "position.json").read_text("utf-8"))["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # damaged: refused by name when the run goes on
+
+
 class RunFolder:
     """`files` makes the content of a complete model folder from weights and their metrics."""
 

@@ -22,6 +22,7 @@ SILENT = frozenset(
     "model_type architectures transformers_version torch_dtype dtype _name_or_path name_or_path "
     "_num_labels num_labels id2label label2id problem_type task_specific_params finetuning_task "
     "return_dict output_attentions output_hidden_states use_return_dict torchscript use_bfloat16 "
+    "tf_legacy_loss cross_attention_hidden_size _attn_implementation_autoset "
     "use_cache gradient_checkpointing chunk_size_feed_forward tokenizer_class prefix "
     "initializer_range initializer_factor init_std _attn_implementation attn_implementation "
     "bos_token_id eos_token_id pad_token_id sep_token_id mask_token_id unk_token_id "
@@ -179,6 +180,9 @@ class Keys:
 
     def done(self) -> None:
         """Raises ConfigError QKV-010 for a key nobody asked for: it may change what the model computes."""
+        # transformers 4 wrote it for every family
+        if "tie_encoder_decoder" in self.values.keys() - self.used:
+            self.expect("tie_encoder_decoder", False)
         for name in self.values:
             if name not in self.used and name not in SILENT:
                 raise ConfigError(

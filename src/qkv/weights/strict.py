@@ -155,6 +155,7 @@ OFF: dict[str, tuple[Any, ...]] = {
     "guidance_scale": (1,),
     "token_healing": (False,),
     "low_memory": (False,),
+    "exponential_decay_length_penalty": (),  # none but null
 }
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...errors import DataError
 from ..records import Record
-from ..report import SkipReport
+from ..report import SkipReport, counted
 from ..stream import Encoder, Rows
 from .base import Draw, Ids, Row, Specials
 from .denoise import cut_all
@@ -256,7 +256,7 @@ def tag(
     if not config.kinds:
         config = replace(config, kinds=tuple(sorted({m.kind for _, found in read for m in found})))
     if not config.kinds:
-        seen = f"no record marks anything ({dict(report.skipped)})"
+        seen = f"no record marks anything ({counted(report.skipped) or 'nothing was read'})"
         raise DataError(seen, fix="look at tags or spans", code="QKV-032")
     return _tagged(config, kept, read, tokenizer, specials, report)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import DataError
 from ..records import Record
-from ..report import SkipReport
+from ..report import SkipReport, counted
 from ..stream import CHUNK, Encoder
 from .base import Ids
 
@@ -70,7 +70,7 @@ def some(kept: Sequence[Any], report: SkipReport) -> None:
     """Raises DataError QKV-032 where no example is left."""
     if not kept:
         raise DataError(
-            f"no usable example ({dict(report.skipped)})",
+            f"no usable example ({counted(report.skipped) or 'nothing was read'})",
             fix="check the corpus and the objective's settings",
             code="QKV-032",
         )
