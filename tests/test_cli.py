@@ -630,6 +630,7 @@ def test_eval_shows_its_scores_before_a_plot_that_cannot_be(run):
     said = run("eval", "runs/demo-1", "test.tsv", "--plot", "q.png")
     assert "BLEU" in said.out and Path("q.png").exists()
     Path("few.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in cli_tiny.PAIRS[:3]), "utf-8")
+    assert "quality.png" in run("eval", "runs/demo-1", "few.tsv", "--plot", "few.jpg", code=2).err
     said = run("eval", "runs/demo-1", "few.tsv", "--plot", "few.png", code=1)
     assert "BLEU" in said.out and "too few sentences" in said.err
 

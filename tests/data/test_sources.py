@@ -304,6 +304,8 @@ def test_wrong_columns_and_paths_get_a_guess(tmp_path):
     assert "tabs" in error("QKV-034", path=path, source=3, target=1).fix
     jsonl = write(tmp_path / "a.jsonl", '{"korean": "가", "en": "a"}\n')
     assert "'korean'" in error("QKV-034", path=jsonl, source="korea", target="en").fix
+    twice = write(tmp_path / "twice.tsv", "ko\tko\ten\n나\t너\tI\n")
+    assert "2 columns" in error("QKV-034", path=twice, source="ko", target="en").seen
     assert "'pairs.tsv'" in error("QKV-020", path=str(tmp_path / "pair.tsv")).fix
     assert "folder" in error("QKV-020", path=str(tmp_path)).seen
     assert "empty" in error("QKV-032", path=write(tmp_path / "none.tsv", "")).seen

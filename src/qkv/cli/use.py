@@ -221,6 +221,9 @@ def _not_utf8(byte: int, place: str) -> DataError:
 
 def evaluate(args: Args) -> None:
     """Score a model on a file of pairs.  Raises what `qkv.evaluate` raises."""
+    if args.plot and not args.plot.lower().endswith(".png"):
+        fix = "--plot quality.png"
+        raise UsageError(f"{args.plot}: plots are drawn as .png", place="qkv eval", fix=fix)
     model = open_model(args.run, "eval")
     from ..data.sources import PairSource
     from ..score import evaluate as score

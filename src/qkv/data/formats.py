@@ -88,6 +88,13 @@ def _places(wanted: tuple[Column, ...], header: list[str] | None, place: str) ->
     for column in wanted:
         if isinstance(column, int):
             made.append(column)
+        elif names.count(column) > 1:
+            raise DataError(
+                f"{names.count(column)} columns are called {column!r}",
+                place=place,
+                fix="give the number of the one you mean, counted from 0, or rename the other",
+                code="QKV-034",
+            )
         elif column in names:
             made.append(names.index(column))
         else:
