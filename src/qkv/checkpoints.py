@@ -244,9 +244,10 @@ def asked(known: Mapping[str, Any], net: nn.Module) -> tuple[SearchConfig, set[s
     how, unheard = _chosen(known)
     if isinstance(net, Translator):  # their lengths count the token the decoder starts from
         made = {ours: known[n] - 1 for n, ours in LENGTHS.items() if known.get(n, 1) > 1} | made
+        out = {}
     else:  # ... or the prompt, and only a prompt of one token has its first answer forced
-        unheard |= {"min_length"} if known.get("min_length") else set()
-        unheard |= {"forced_bos_token_id"} if _ids(made.pop("forced_first", None)) else set()
+        first = _ids(made.pop("forced_first", None))
+        out = {"min_length": known.get("min_length"), "forced_bos_token_id": first}
     if "max_new_tokens" in made and "min_new_tokens" in made:
         made["min_new_tokens"] = min(made["min_new_tokens"], made["max_new_tokens"])
     words = [*known.get("bad_words_ids", ()), *([i] for i in known.get("suppress_tokens", ()))]
@@ -256,15 +257,14 @@ def asked(known: Mapping[str, Any], net: nn.Module) -> tuple[SearchConfig, set[s
     last = _ids(known.get("forced_eos_token_id"))
     made["forced_last"] = next(iter(last), None)
     # several forced ids are a tie; a bad word never is an end, and what is suppressed may be
-    unheard |= {"forced_eos_token_id"} if len(last) > 1 else set()
-    ends = {*own, *made["eos_ids"]}
-    unheard |= {"suppress_tokens"} if ends & set(known.get("suppress_tokens", ())) else set()
+    ends = {*own, *made["eos_ids"]} & set(known.get("suppress_tokens", ()))
+    out |= {"forced_eos_token_id": len(last) > 1, "suppress_tokens": ends}
     config = SearchConfig(
         **{"early_stopping": False} | made | how,
         penalty="length",
         bad_words=tuple(tuple(word) for word in words),
     )
-    return config, unheard
+    return config, unheard | {key for key, is_out in out.items() if is_out}
 
 
 def _chosen(known: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:

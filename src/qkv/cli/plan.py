@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..data.report import REASONS, counted
+from ..data.report import counted, worded
 from ..messages import t
 from .out import duration, one_line, result, say, size, table
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def show_plan(plan: "DryRun") -> None:
     """Data, sizes, memory and time, a line each."""
     report = plan.report
-    skipped = counted({t(k, REASONS.get(k, k)): n for k, n in report["skipped"].items()})
+    skipped = counted({worded(k): n for k, n in report["skipped"].items()})
     replaced = report.get("replaced", 0)
     lines, used, pictures = report["lines"], report["used"], plan.unit == "pictures"
     (what, ko), (one, ko_one) = (
@@ -67,7 +67,4 @@ def show_plan(plan: "DryRun") -> None:
     for line in table(rows):
         result(line)
     for reason, places in report.get("examples", {}).items():
-        say(
-            t("skipped", "건너뜀")
-            + f" ({t(reason, REASONS.get(reason, reason))}): {one_line(', '.join(places))}"
-        )
+        say(t("skipped", "건너뜀") + f" ({worded(reason)}): {one_line(', '.join(places))}")

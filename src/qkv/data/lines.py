@@ -17,9 +17,7 @@ MAX_LINE = 1 << 20  # bytes
 MAX_WHOLE = 1 << 28  # bytes of a file that must be held at once
 MAX_RATIO, RATIO_FREE = 200, 4 << 20  # unpacked : packed, once this many bytes came out
 CHUNK = 1 << 17
-LONE = re.compile(
-    "[\ud800-\udfff]"
-)  # half of a surrogate pair, as JSON may name one: no UTF-8 can hold it
+LONE = re.compile("[\ud800-\udfff]")  # half a surrogate pair, as JSON may name: no UTF-8 holds it
 BOM = b"\xef\xbb\xbf"
 MARKS = {  # the longer marks first: UTF-32's little-endian mark begins with UTF-16's
     b"\xff\xfe\x00\x00": "UTF-32LE",

@@ -66,6 +66,11 @@ IN_MEMORY = 4 << 20  # bytes of entries before they move to a temporary file
 EXAMPLES = 3  # places per reason that a summary shows
 
 
+def worded(reason: str) -> str:
+    """A reason in the language of messages."""
+    return t(reason, REASONS.get(reason, reason))
+
+
 def counted(skipped: Mapping[str, int]) -> str:
     """{"header": 1, "empty line": 2} -> "1 header, 2 empty line"."""
     return ", ".join(f"{n:,} {reason}" for reason, n in skipped.items())
@@ -167,7 +172,7 @@ class SkipReport:
             )
         ]
         for reason, n in self.skipped.most_common():
-            name = t(reason, REASONS.get(reason, reason))
+            name = worded(reason)
             first = t("first", "처음")
             out.append(f"  {n:>9,}  {name} ({first}: {', '.join(self.examples[reason])})")
         if self.replaced:
