@@ -299,6 +299,7 @@ def test_too_few_pairs_to_hold_out_are_named(tmp_path):
     with pytest.raises(DataError) as e:
         qkv.train(values, root=tmp_path / "runs")
     assert e.value.code == "QKV-032" and "holdout" in e.value.fix
+    assert not list((tmp_path / "runs").iterdir()), "no run began, and yet a folder was left"
 
 
 @pytest.mark.parametrize(

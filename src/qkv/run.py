@@ -71,18 +71,26 @@ def train(
     Raises ConfigError, DataError, MissingError; BusyError while another process trains there; DivergedError;
     Preempted or Interrupted after saving when a signal asks to stop."""
     made, folder = asked(recipe, overrides, Path(root), new)
-    folder = folder or store.fresh_folder(Path(root), made.name)
+    fresh, folder = folder is None, folder or store.fresh_folder(Path(root), made.name)
     with store.lock(folder), signals() as stop:
         try:
             _keep_recipe(made, folder)
             _train(made, folder, listen, stop, placed(device))
         except BaseException as e:
-            state = "preempted" if getattr(e, "exit_code", 1) in (75, 130) else "failed"
             with suppress(Exception):
-                old = Status.read(folder)
-                Status(state=state, step=old.step if old else 0, of=made.train.steps).write(folder)  # type: ignore[arg-type]
+                if fresh and not (folder / "data.json").is_file():
+                    store.remove_folder(folder)  # the data could not be used: no run began
+                else:
+                    _ended(folder, e, made.train.steps)
             raise
     return Run(folder)
+
+
+def _ended(folder: Path, error: BaseException, steps: int) -> None:
+    """The state of a run that an error stopped."""
+    old = Status.read(folder)
+    state = "preempted" if getattr(error, "exit_code", 1) in (75, 130) else "failed"
+    Status(state=state, step=old.step if old else 0, of=steps).write(folder)  # type: ignore[arg-type]
 
 
 def asked(
