@@ -82,8 +82,18 @@ def test_pictures_of_another_size_than_the_net_was_made_for(photos, tmp_path):
     assert found.score == pytest.approx(float(want.max()), abs=1e-5)
     ViTImageProcessorPil(size=5).save_pretrained(tmp_path)  # less than a patch
     with pytest.raises(DataError) as e:
-        qkv.load(tmp_path, device="cpu").classify(photos[0])
-    assert e.value.fix
+        qkv.load(tmp_path, device="cpu").classify([photos[0]])
+    assert e.value.fix and e.value.place == str(photos[0])
+
+
+def test_a_net_of_four_channels_does_not_blame_the_picture(photos, tmp_path):
+    config = vit.ViTConfig(image_size=32, patch_size=8, num_channels=4, **SIZES, **LABELS)
+    vit.ViTForImageClassification(config).save_pretrained(tmp_path)
+    ViTImageProcessorPil(size=32).save_pretrained(tmp_path)
+    model = qkv.load(tmp_path, device="cpu")
+    with pytest.raises(DataError, match="reads 4 channels") as e:
+        model.classify(photos[0])
+    assert e.value.place == str(tmp_path) and model.logits(pixels=torch.zeros(1, 4, 32, 32)).shape
 
 
 def test_settings_that_are_not_known_here(tmp_path):

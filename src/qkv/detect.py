@@ -10,7 +10,7 @@ from torch import Tensor
 from .errors import DataError, UsageError
 from .learn.boxes import corners
 from .model import Model
-from .pictures import batches, made, of_pixels, pictures_of, typed
+from .pictures import batches, made, named, of_pixels, pictures_of, processor_of, typed
 from .pictures import read as read_picture
 from .readings import Detection, Detections
 
@@ -59,7 +59,8 @@ def detect(model: Model, given: Any, threshold: float = 0.5) -> Any:
     names, pixels, sizes = prepared(model, asked)
     answers: list[Detections | None] = [None] * len(names)
     for chosen, batch in batches(pixels, model.device):
-        said = best_of(*model.net.found(typed(model, batch)))  # type: ignore[operator]
+        with named(names[chosen[0]]):
+            said = best_of(*model.net.found(typed(model, batch)))  # type: ignore[operator]
         sound(said.scores), sound(said.corners)
         for row, i in enumerate(chosen):
             answers[i] = _answer(model, names[i], sizes[i], said, row, threshold)
@@ -70,6 +71,7 @@ def prepared(
     model: Model, asked: Sequence[Any]
 ) -> tuple[list[str], list[Tensor], list[tuple[int, int]]]:
     """(names, pixels as the net reads them, (height, width) of the pictures themselves)."""
+    processor_of(model)  # before a picture is blamed for what the model lacks
     channels = int(model.net.channels)  # type: ignore[arg-type]
     read = [read_picture(x, channels, i) for i, x in enumerate(asked)]
     pixels = []

@@ -13,7 +13,7 @@ from .messages import t
 from .model import Model
 from .models.pictures import PictureEncoder
 from .parts.patches import PatchConfig
-from .pictures import of_pixels, processor_of, read, typed
+from .pictures import named, of_pixels, processor_of, read, typed
 from .readings import Classified
 
 if TYPE_CHECKING:
@@ -123,9 +123,9 @@ def gaze(model: Model, picture: Any) -> Gaze:
         raise UsageError(f"this {model.family} is no encoder of pictures", fix="choose a vit")
     processor = processor_of(model)
     name, x = read(picture, net.channels)
-    fitted = processor.fitted(x)
-    pixels = torch.from_numpy(processor.numbers(fitted))[None]
-    with record(net) as maps:
+    with named(name), record(net) as maps:
+        fitted = processor.fitted(x)
+        pixels = torch.from_numpy(processor.numbers(fitted))[None]
         net.encode(typed(model, of_pixels(pixels).to(model.device)))
     kind = net.head.kind
     rows, columns = net.grid(fitted.shape[0], fitted.shape[1])

@@ -6,6 +6,7 @@ accelerator takes pictures of one size together."""
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +27,10 @@ PIXELS = 1 << 25  # numbers of an accelerator's batch: 222 pictures of 3 × 224 
 
 
 def processor_of(model: Model) -> "Processor":
-    """How pictures are made for it.  Raises UsageError where it reads text, MissingError QKV-021 where nothing says how."""
+    """How pictures are made for it.
+
+    Raises UsageError where it reads text, MissingError QKV-021 where nothing says how, DataError QKV-038 where no picture file
+    has its channels."""
     if not model.has_pictures:
         raise UsageError(f"this {model.family} reads text, not pictures", fix="pass strings")
     if model.processor is None:
@@ -36,7 +40,24 @@ def processor_of(model: Model) -> "Processor":
             fix="put its publisher's file into the model's folder, or pass pixels to logits",
             code="QKV-021",
         )
+    if model.net.channels not in (1, 3):
+        raise DataError(
+            f"this model reads {model.net.channels} channels, picture files are made into 1 (grey) or 3 (colour)",
+            place=model.folder or "",
+            fix="pass pixels to logits",
+            code="QKV-038",
+        )
     return model.processor
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """A DataError from within that names no place is about this picture."""
+    try:
+        yield
+    except DataError as e:
+        e.place = e.place or name
+        raise
 
 
 def pictures_of(given: Any) -> tuple[bool, list[Any]]:
@@ -75,11 +96,8 @@ def made(model: Model, given: Sequence[Any]) -> tuple[list[str], list[Tensor]]:
     for i, one in enumerate(given):
         name, x = read(one, channels, i)
         names.append(name)
-        try:
+        with named(name):
             pixels.append(torch.from_numpy(processor.numbers(processor.fitted(x))))
-        except DataError as e:
-            e.place = e.place or name
-            raise
     return names, pixels
 
 
@@ -160,7 +178,8 @@ def classify(model: Model, given: Any) -> Any:
     problem: Problem = getattr(head, "problem", "one")
     found: list[list[float]] = [[] for _ in names]
     for chosen, batch in batches(pixels, model.device):
-        z = sound(model.net.logits(typed(model, batch))).float()  # type: ignore[operator]
+        with named(names[chosen[0]]):
+            z = sound(model.net.logits(typed(model, batch))).float()  # type: ignore[operator]
         for i, row in zip(chosen, scored(z, problem).tolist(), strict=True):
             found[i] = row
     labels = model.config.labels

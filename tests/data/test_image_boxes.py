@@ -112,6 +112,7 @@ def test_every_bad_entry_is_named(tmp_path):
         box(1, [-9, -9, 5, 5]),
         box(1, [float("nan"), 3, 4, 5]),
         box(1, [2, 3, float("inf"), 5]),
+        box(1, [2, 3, 10**400, 5]),
         box(1, [2, 3, 4]),
         box(1, "2 3 4 5"),
         box(1, [2, 3, 4, True]),
@@ -130,19 +131,19 @@ def test_every_bad_entry_is_named(tmp_path):
     assert len(made) == 1
     assert made[0].corners.tolist() == [[2, 3, 6, 8], [0, 0, 20, 10]]
     wanted = {
-        "same id again": {("images", 2), ("annotations", 13)},
+        "same id again": {("images", 2), ("annotations", 14)},
         "unsafe name": {("images", 3)},
         "no such picture": {("none.png", 4)},
         "not a picture": {("bad.png", 5)},
-        "picture skipped": {("annotations", 15)},
-        "malformed entry": {("images", 6), ("annotations", 17)},
+        "picture skipped": {("annotations", 16)},
+        "malformed entry": {("images", 6), ("annotations", 18)},
         "box without area": {("annotations", 2), ("annotations", 3)},
         "box outside the picture": {("annotations", 4), ("annotations", 5)},
-        "box not finite": {("annotations", 6), ("annotations", 7)},
-        "box is no box": {("annotations", 8), ("annotations", 9), ("annotations", 10)},
-        "unknown category": {("annotations", 11)},
-        "unknown picture": {("annotations", 12)},
-        "crowd": {("annotations", 14)},
+        "box not finite": {("annotations", 6), ("annotations", 7), ("annotations", 8)},
+        "box is no box": {("annotations", 9), ("annotations", 10), ("annotations", 11)},
+        "unknown category": {("annotations", 12)},
+        "unknown picture": {("annotations", 13)},
+        "crowd": {("annotations", 15)},
     }
     found: dict = {}
     for file, number, reason in report.places():
@@ -158,6 +159,13 @@ def test_the_classes_of_a_model_decide_which_boxes_count(tmp_path):
     assert report.skipped == {"unknown category": 1}
 
 
+def test_categories_of_one_name_are_one_class(tmp_path):
+    values = coco([(1, "a.png")], [box(1, [2, 3, 4, 5], n) for n in (1, 2, 3)])
+    values["categories"] = [{"id": n, "name": name} for n, name in enumerate("aba", 1)]
+    names, (a,), _ = read(write(tmp_path, values))
+    assert names == ("a", "b") and a.classes.tolist() == [0, 1, 0]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -165,6 +173,7 @@ def test_the_classes_of_a_model_decide_which_boxes_count(tmp_path):
         "[]",
         '{"images": [], "annotations": []}',
         '{"images": 3, "annotations": [], "categories": []}',
+        '{"images": [], "annotations": [], "categories": []}',
         '{"images": [], "annotations": [], "categories": [{"id": 1}]}',
         '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
         "[" * 100_000,

@@ -3,7 +3,7 @@
 The report counts every entry of "images" and of "annotations" by its list and its number in it, from 1."""
 
 import json
-import math
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,7 +58,8 @@ class Coco:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return tuple(name for _, name in sorted(self.categories.items()))
+        """Their names, by id; categories of one name are one class."""
+        return tuple(dict.fromkeys(name for _, name in sorted(self.categories.items())))
 
 
 def read_boxes(
@@ -92,6 +93,12 @@ def read_boxes(
         coco = parsed(text, source.path, report)
         files = _Folder(Path(source.images) if source.images else Path(source.path).parent)
     names = classes or coco.classes
+    if not names:
+        raise DataError(
+            "categories is empty: no box has a class",
+            place=source.path,
+            fix='"categories": [{"id": 1, "name": "cell"}]',
+        )
     return names, _boxed(coco, files, names, source, report, channels)
 
 
@@ -224,7 +231,9 @@ def box_reason(box: Any) -> str:
     """Why x, y, width, height is no box, or nothing."""
     if not isinstance(box, list) or len(box) != 4 or not all(type(x) in (int, float) for x in box):
         return "box is no box"
-    if not all(math.isfinite(x) for x in box):
+    if not all(
+        abs(x) <= sys.float_info.max for x in box
+    ):  # a whole number may be larger than any float
         return "box not finite"
     return "box without area" if box[2] <= 0 or box[3] <= 0 else ""
 

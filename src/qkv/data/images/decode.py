@@ -58,10 +58,17 @@ def decode(raw: bytes, channels: int = 3, most: int = MAX_PIXELS) -> Bytes:
         raise Unusable("empty file")
     if len(raw) > MAX_BYTES:
         raise Unusable("too many bytes", f"{len(raw):,} bytes")
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     def opened() -> Bytes:
-        with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+        try:
+            image = Image.open(io.BytesIO(raw), formats=FORMATS)
+        except UnidentifiedImageError:
+            begins = (Image.OPEN[kind][1] for kind in FORMATS)
+            if any(like is not None and like(raw[:16]) for like in begins):
+                raise Unusable("damaged picture", "its header cannot be read") from None
+            raise
+        with image:
             return whole(image, channels, most)
 
     return guarded(opened, f"begins with {raw[:8]!r}: no format that is read")

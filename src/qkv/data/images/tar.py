@@ -50,12 +50,6 @@ class _Reader:
                 parts.append(part)
         return b"".join(parts)
 
-    @property
-    def over(self) -> bool:
-        if not self.held:
-            self.held = next(self.stream, b"")
-        return not self.held
-
 
 def _damaged(path: str, seen: str) -> DataError:
     return DataError(seen, place=path, fix="fetch or pack it again", code="QKV-036")
@@ -64,11 +58,11 @@ def _damaged(path: str, seen: str) -> DataError:
 def members(path: str) -> Iterator[Member]:
     """Every member that is no folder, in the archive's order; .gz is unpacked on the way.
 
-    Raises MissingError QKV-020, DataError QKV-036 (damaged, cut off, a bomb)."""
+    Raises MissingError QKV-020, DataError QKV-036 (damaged, a bomb, cut off: an archive ends in a block of zeros)."""
     reader = _Reader(chunks(path), path)
     number = 0
     named: dict[str, str] = {}  # what extended headers said of the next member
-    while not reader.over:
+    while True:
         block = reader.take(BLOCK)
         if not block.strip(b"\0"):
             return
