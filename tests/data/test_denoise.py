@@ -194,6 +194,13 @@ def test_half_of_the_pairs_follow_and_the_rest_come_from_other_documents():
     assert within(len(labels) - sum(labels), len(labels), 0.5)
 
 
+def test_half_of_the_pairs_of_short_documents_follow_too():
+    values = [{"text": f"{document(i, 3)} {document(i + 50, 2)}"} for i in range(60)]
+    made = build("nsp", values, max_tokens=512, mask=None, short=0.0)
+    labels = [made.row(i, Draw(1, e, i)).label for i in range(len(made.parts)) for e in range(8)]
+    assert within(len(labels) - sum(labels), len(labels), 0.5)
+
+
 def test_every_sentence_is_in_one_first_part_and_what_follows_follows():
     made = build("nsp", texts(), max_tokens=64, mask=None, short=0.0)
     spans: dict[int, list] = {}
@@ -225,8 +232,11 @@ def test_a_tenth_of_the_examples_aims_short():
 
 def test_sentences_too_long_are_trimmed_at_both_ends():
     values = [{"text": " ".join(f"{w}" for w in ["cat"] * 200)} for _ in range(3)]
-    made = build("nsp", values, max_tokens=20, mask=None)
-    assert len(made.parts) == 3  # one sentence each: nothing follows
+    with pytest.raises(DataError, match="one sentence"):
+        build("nsp", values)
+    two = {"text": ". ".join([" ".join(["cat"] * 100)] * 2)}
+    made = build("nsp", [*values, two], max_tokens=20, mask=None)
+    assert len(made.parts) == 5  # one sentence each: nothing follows
     for i in range(3):
         row = made.row(i, Draw(0, 0, i))
         a, b = unframed(made, row)

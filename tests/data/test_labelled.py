@@ -55,12 +55,21 @@ def test_classes_are_numbered_and_strangers_counted():
     assert [dev.row(i, NO_DRAW).label for i in range(5)] == [3, 2, 2, 1, 0]
     assert skipped == [(6, "unknown label")]
     with pytest.raises(DataError, match="unknown label"):
-        made_of("classify", values, classes=("z",))
+        made_of("classify", values, classes=("y", "z"))
+
+
+def test_what_names_no_class_is_counted_and_one_class_is_refused():
+    names = ["a", "b", ["a", "b"], {"a": 1}, "9" * 5000]
+    task, skipped, _ = made_of("classify", [{"text": "cat", "label": x} for x in names])
+    assert task.config.classes == ("9" * 5000, "a", "b")
+    assert skipped == [(3, "not a label"), (4, "not a label")]
+    with pytest.raises(DataError, match="one class: 'a'"):
+        made_of("classify", [{"text": "cat", "label": "a"}] * 3)
 
 
 def test_sampled_texts_are_cut_anew_in_every_epoch_and_alike_for_one_seed():
     tok = tokenizer()
-    values = [{"text": document(i), "pair": document(i + 1), "label": "x"} for i in range(8)]
+    values = [{"text": document(i), "pair": document(i + 1), "label": i % 2} for i in range(8)]
     task, _, _ = made_of("classify", values, max_tokens=256)
     plain = [task.row(i, NO_DRAW) for i in range(8)]
     task.sampled(tok, 0.5)
@@ -80,7 +89,7 @@ def test_sampled_texts_are_cut_anew_in_every_epoch_and_alike_for_one_seed():
 
 def test_a_row_is_the_framed_text_and_long_ones_are_cut_and_counted():
     tok, sp = tokenizer(), specials()
-    values = [{"text": document(i), "pair": document(i + 3), "label": "x"} for i in range(20)]
+    values = [{"text": document(i), "pair": document(i + 3), "label": i % 2} for i in range(20)]
     task, _, report = made_of("classify", values, max_tokens=20)
     cut = 0
     for i, v in enumerate(values):
@@ -100,6 +109,8 @@ def test_numbers_are_floats_and_what_is_none_is_counted():
     task, skipped, _ = made_of("regress", [{"text": "cat", "label": x} for x in labels])
     assert [task.row(i, NO_DRAW).label for i in range(4)] == [1.0, 2.5, 3.25, 1.0]
     assert skipped == [(line, "not a number") for line in (4, 5, 6, 7)]
+    _, skipped, _ = made_of("regress", [{"text": "cat", "label": x} for x in (1, 10**400, 1e39)])
+    assert skipped == [(2, "not a number"), (3, "not a number")]  # beyond float32
     label = feed(task, 64, 1).batch(0).label
     assert label.dtype.is_floating_point and sorted(label.tolist()) == [1.0, 1.0, 2.5, 3.25]
 
@@ -249,12 +260,13 @@ def test_tags_that_do_not_fit_are_counted():
         {"text": "ab", "spans": [{"start": 1, "end": 3, "kind": "X"}]},
         {"text": "ab", "spans": [{"start": 1, "end": 1, "kind": "X"}]},
         {"text": "ab", "spans": ["X"]},
+        {"text": "ab", "spans": [{"start": 0, "end": 1, "kind": "X", "text": "b"}]},
         {"words": ["a"], "tags": ["O", "O"]},
         {"words": [" "], "tags": ["O"]},
         {"text": 3, "tags": []},
     ]
     task, skipped, _ = made_of("tag", [good, *bad])
-    assert skipped == [(line, "tags do not fit") for line in range(2, 12)]
+    assert skipped == [(line, "tags do not fit") for line in range(2, 13)]
     assert task.config.labels == ("O", "B-X", "I-X")
     _, skipped, _ = made_of("tag", [good, {"text": "ab", "tags": ["B-Z", "O"]}], kinds=("X",))
     assert skipped == [(2, "unknown label")]
@@ -351,6 +363,10 @@ def test_answers_that_are_not_there_are_counted():
     task, skipped, report = made_of("answer", [good, *({**good, "answers": a} for a in bad)])
     assert skipped == [(line, "answer not there") for line in range(2, 10)]
     assert task.asked[0].answers == ("cat",) and report.shortened == 0
+    columns = {**good, "answers": {"text": ["cat"], "answer_start": [4]}}
+    none = {**good, "answers": {"text": [], "answer_start": []}}
+    task, skipped, _ = made_of("answer", [columns, none])  # as the Hub writes SQuAD
+    assert not skipped and [(q.start, q.end) for q in task.asked] == [(4, 7), (0, 0)]
     spaced = {**good, "answers": [{"text": " cat ", "answer_start": 3}]}
     task, _, report = made_of("answer", [spaced], max_question=1)
     assert (task.asked[0].start, task.asked[0].end) == (4, 7) and report.shortened == 1

@@ -193,7 +193,7 @@ def _record(text: str, place: str) -> dict[str, Any]:
         raise DataError(f"not strict JSON: {e}", place=place, fix="mend that line") from None
     if not isinstance(record, dict):
         seen = f"a {type(record).__name__} where an object is expected"
-        raise DataError(seen, place=place, fix='write {"source": "…", "target": "…"}')
+        raise DataError(seen, place=place, fix='one object a line: {"text": "…", "label": "…"}')
     return record
 
 

@@ -141,7 +141,8 @@ def answers(
     specials: Specials,
     report: SkipReport,
 ) -> Answers:
-    """Records with "context", "question" and "answers": [{"text", "answer_start"}], empty where there is none.
+    """Records with "context", "question" and "answers": [{"text", "answer_start"}], empty where there is none; or, as the
+    Hub has them, {"text": […], "answer_start": […]}.
 
     The first answer is learned.  One that does not stand where it should is counted as "answer not there"."""
     asked, questions, contexts, offsets = [], [], [], []
@@ -162,7 +163,7 @@ def answers(
 
 
 def _question(record: Record) -> Question | None:
-    context, found = record.values["context"], record.values.get("answers")
+    context, found = record.values["context"], listed(record.values.get("answers"))
     if not isinstance(found, list) or not all(_stands(context, a) for a in found):
         return None
     if not found:
@@ -170,6 +171,16 @@ def _question(record: Record) -> Question | None:
     start = found[0]["answer_start"]
     a, b = solid(context, (start, start + len(found[0]["text"])))
     return Question(context, a, b, record.place, tuple(x["text"] for x in found))
+
+
+def listed(found: Any) -> Any:
+    """Answers as a list of objects, where an object of two lists holds them."""
+    if not isinstance(found, dict):
+        return found
+    texts, starts = found.get("text"), found.get("answer_start")
+    if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
+        return found
+    return [{"text": a, "answer_start": b} for a, b in zip(texts, starts, strict=True)]
 
 
 def _stands(context: str, answer: Any) -> bool:

@@ -5,7 +5,6 @@
 A long document is cut at `max_tokens`, read whole (0), or in windows, each of which learns the document's label; an
 evaluation takes the mean of its windows' logits."""
 
-import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ConfigError
+from ...errors import ConfigError, DataError
 from ..formats import plain
 from ..records import Record
 from ..report import SkipReport
@@ -22,6 +21,7 @@ from .base import Draw, Ids, Row, Specials
 from .feed import check_room
 from .texts import encoded, fitted, ids_of, some
 
+LARGEST = float(np.finfo(np.float32).max)  # a net computes no larger number
 UNCUT = 1 << 40  # tokens: no text is as long
 Cutter = Callable[[str, random.Random], Ids]
 
@@ -45,6 +45,8 @@ class ClassifyConfig:
                 f"max_tokens {self.max_tokens}, window {self.window}, stride {self.stride} must not be negative",
                 fix="max_tokens = 0, window = 512, stride = 256",
             )
+        if twice := [c for i, c in enumerate(self.classes) if c in self.classes[:i]]:
+            raise ConfigError(f"classes holds {twice[0]!r} twice", fix="name each class once")
         if self.stride and not self.window:
             raise ConfigError(
                 f"stride = {self.stride} without a window", fix="window = 512", code="QKV-013"
@@ -139,17 +141,32 @@ def classify(
     specials: Specials,
     report: SkipReport,
 ) -> Labelled:
-    """Records with "text", "label" and, for pairs, "pair".  A label that is no class is counted as "unknown label"."""
+    """Records with "text", "label" and, for pairs, "pair".  A label that is no class is counted as "unknown label", one
+    that is no text or number as "not a label".  Raises DataError QKV-032 where there is nothing to tell apart."""
     kept = list(records)
-    found = sorted({plain(r.values["label"]) for r in kept if "label" in r.values}, key=natural)
+    held = [r.values["label"] for r in kept if "label" in r.values]
+    found = sorted({plain(v) for v in held if _names(v)}, key=natural)
     config = config if config.classes else replace(config, classes=tuple(found))
+    if len(config.classes) == 1:
+        raise DataError(
+            f"all records are of one class: {config.classes[0]!r:.60}",
+            place=kept[0].place if kept else "",
+            fix='look at the column of the label: fields = { label = "…" }',
+            code="QKV-032",
+        )
     number = {name: i for i, name in enumerate(config.classes)}
 
     def label(record: Record) -> int | str:
-        return number.get(plain(record.values.get("label")), "unknown label")
+        value = record.values.get("label")
+        return number.get(plain(value), "unknown label") if _names(value) else "not a label"
 
     made = _labelled(config, kept, tokenizer, specials, report, label)
     return _in_windows(made, config) if config.window else made
+
+
+def _names(label: object) -> bool:
+    """Can it name a class?  Not what holds several values, or none."""
+    return isinstance(label, str | int | float)
 
 
 def _in_windows(whole: Labelled, config: ClassifyConfig) -> Labelled:
@@ -168,7 +185,7 @@ def _in_windows(whole: Labelled, config: ClassifyConfig) -> Labelled:
 
 def natural(name: str) -> tuple[bool, int, str]:
     """Numbers by their size and before names."""
-    number = name.isascii() and name.isdecimal()
+    number = name.isascii() and name.isdecimal() and len(name) < 19
     return not number, int(name) if number else 0, name
 
 
@@ -179,14 +196,14 @@ def regress(
     specials: Specials,
     report: SkipReport,
 ) -> Labelled:
-    """Records with "text", "label" and, for pairs, "pair"; a label that is no finite number is counted."""
+    """Records with "text", "label" and, for pairs, "pair"; a label that is no finite number of float32 is counted."""
 
     def label(record: Record) -> float | str:
         try:
             value = float(record.values.get("label", ""))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return "not a number"
-        return value if math.isfinite(value) else "not a number"
+        return value if abs(value) <= LARGEST else "not a number"
 
     return _labelled(config, list(records), tokenizer, specials, report, label)
 

@@ -52,11 +52,22 @@ class Following:
         self.config, self.documents, self.starts = config, documents, starts
         self.word, self.specials = word, specials
         self.room = config.max_tokens - specials.two.extra
-        made = [part for d in range(len(starts)) for part in self._parts(d)]
+        made = [part for d in range(len(starts)) for part in self._halves(d)]
         self.parts = np.array(made, dtype=np.int64).reshape(-1, 4)
         last = np.array([len(s) - 1 for s in starts])[self.parts[:, 0]]
         self._can = self.parts[:, 2] < last  # is there anything after A
         self._p = min(1.0, 0.5 / max(self._can.mean(), 1e-9))  # so that half of all B's follow
+
+    def _halves(self, d: int) -> list[tuple[int, int, int, int]]:
+        """A document's parts; one whose sentences would all be a single A is parted in its middle, so that one follows."""
+        parts, starts = list(self._parts(d)), self.starts[d]
+        n = len(starts) - 1
+        if len(parts) > 1 or n < 2:
+            return parts
+        middle = int(np.searchsorted(starts, (starts[-1] + 1) // 2))
+        middle = min(max(middle, 1), n - 1)
+        aim = parts[0][3]
+        return [(d, 0, middle, aim), (d, middle, n, aim)]
 
     def _parts(self, d: int) -> Iterable[tuple[int, int, int, int]]:
         """A document's sentences as A's: each takes sentences until it has half of what its example aims at."""
@@ -143,7 +154,8 @@ def following(
 ) -> Following:
     """Each record's "text" is a document; sentences end at full stops and line ends.
 
-    Raises DataError QKV-032 for fewer than two documents: there would be no other one to draw from."""
+    Raises DataError QKV-032 for fewer than two documents: there would be no other one to draw from; and where each is one
+    sentence: nothing would follow."""
     kept, starts, numbers = [], [], []
     whole = config.mask is not None and config.mask.whole_words
     for record, (text,) in encoded(records, ["text"], tokenizer, report):
@@ -161,6 +173,12 @@ def following(
         raise DataError(
             "one document has no other to draw a false next sentence from",
             fix="set documents apart by empty lines",
+            code="QKV-032",
+        )
+    if all(len(s) == 2 for s in starts):
+        raise DataError(
+            f"each of {len(kept)} documents is one sentence, which none follows",
+            fix='give documents of several sentences, or objective.kind = "mlm"',
             code="QKV-032",
         )
     word = Rows.of(numbers) if whole else None

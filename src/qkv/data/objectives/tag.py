@@ -150,7 +150,8 @@ def word_spans(text: str, offsets: Spans) -> list[tuple[int, int, int]]:
 def read_marks(record: Record) -> tuple[str, list[Mark]] | None:
     """(text, spans) of a record, or None where they do not fit.
 
-    "text" with "tags", one of each character, or with "spans", {"start", "end", and "slot", "kind" or "label"};
+    "text" with "tags", one of each character, or with "spans", {"start", "end", and "slot", "kind" or "label"; its "text"
+    where there is one must stand there};
     or "words" with "tags", one of each word."""
     v = record.values
     tags, found = v.get("tags"), v.get("spans")
@@ -186,7 +187,8 @@ def _mark(text: str, span: Any) -> Mark | None:
     kind = span.get("slot", span.get("kind", span.get("label")))
     if type(a) is not int or type(b) is not int or not isinstance(kind, str) or not kind:
         return None
-    return Mark(a, b, kind) if 0 <= a < b <= len(text) else None
+    fits = 0 <= a < b <= len(text) and span.get("text", text[a:b]) == text[a:b]
+    return Mark(a, b, kind) if fits else None
 
 
 class Tagged:

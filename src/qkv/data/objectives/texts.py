@@ -25,7 +25,7 @@ def encoded(
     """Each record with the encodings of its texts `names`; what cannot be encoded is counted.
 
     Raises DataError QKV-033 where a value is no text or the tokenizer fails on more than 0.1 % of the records, QKV-032
-    where there is no record."""
+    where there is no record, with what became of them."""
     stream, failed, total = iter(records), [], 0
     while chunk := list(islice(stream, CHUNK)):
         total += len(chunk)
@@ -40,7 +40,8 @@ def encoded(
         seen = f"the tokenizer failed on {len(failed):,} of {total:,} records"
         raise DataError(seen, place=failed[0], fix="look at that line")
     if not total:
-        raise DataError("no record to learn from", fix="check the corpus", code="QKV-032")
+        said = f" ({counted(report.skipped)})" if report.skipped else ""
+        raise DataError(f"no record to learn from{said}", fix="check the corpus", code="QKV-032")
 
 
 def _text(record: Record, name: str) -> str:
