@@ -107,6 +107,11 @@ def test_eval_measures_what_the_run_was_trained_for(run, home):
     (found,) = lines(run("eval", "runs/classify-1", "mood.jsonl", "--json").out)
     assert found["examples"] == 20 and 0 <= found["scores"]["accuracy"] <= 100
     assert "accuracy" in run("eval", "runs/classify-1", "mood.jsonl").out
+    for kind in ("lm", "answer"):  # rows of several documents, several rows of a question
+        rows = "".join(json.dumps(r) + "\n" for r in examples(kind, 20))
+        (home / "more.jsonl").write_text(rows, "utf-8")
+        (found,) = lines(run("eval", f"runs/{kind}-1", "more.jsonl", "--json").out)
+        assert type(found["examples"]) is int and (found["examples"] == 20 or kind == "lm")
 
 
 @pytest.mark.parametrize(
@@ -130,6 +135,8 @@ def test_a_verb_that_does_not_fit_its_model_says_so_in_one_line(run, words, code
 def test_an_error_counts_every_text_that_was_given(run):
     said = run("fill", "--model", "runs/mlm-1", "", "Mina likes <mask> .", "", "no gap", code=1)
     assert "text 4 has no gap" in said.err
+    said = run("generate", "--model", "runs/lm-1", "Mina", "Mina " * 90, code=1)
+    assert "prompt 2:" in said.err
 
 
 def test_a_stride_without_a_window_is_refused(run):

@@ -3,6 +3,7 @@
 import json
 import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -207,9 +208,19 @@ def test_scores_of_small_cases_worked_by_hand():
         "f1": pytest.approx(40.0),
     }
     assert scores.answers(["the cat"], [["Cat!", "dog"]]) == {"exact": 100.0, "f1": 100.0}
+    assert scores.answers(["U.S. well-known"], [["us wellknown"]])["exact"] == 100.0
     assert scores.answers(["a b c", ""], [["b d"], []])["f1"] == pytest.approx(
         100 * (2 / 4 + 1) / 2
     )
+
+
+def test_to_find_the_same_text_again_is_no_feat():
+    """Three paraphrases, each beside another; a net that only knows equal texts finds none of them."""
+    rows = {"x": [1, 0, 0.1], "y": [0, 1, 0], "z": [0, 0.1, 1], "w": [0.9, 0.5, 0.6]}
+    said = [("x", "y"), ("y", "z"), ("z", "x"), ("w", "w")]
+    a, b = (np.array([rows[pair[side]] for pair in said]) for side in (0, 1))
+    assert scores.recall_at_1(a, b, [0, 0, 0, 1]) == 100.0
+    assert scores.recall_at_1(a, b, [0, 0, 0, 1], said) == 25.0
 
 
 def test_correlations_equal_scipys():
@@ -218,6 +229,39 @@ def test_correlations_equal_scipys():
     x, y = ([rng.randint(0, 9) for _ in range(50)] for _ in range(2))
     assert scores.pearson(x, y) == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
     assert scores.spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "kind, model, seen",
+    [
+        ("classify", {"family": "gpt2", "size": "nano"}, "a head 'classes'"),
+        ("classify", {"family": "bert", **TINY, "head": "tags"}, "a head 'classes'"),
+        ("infill", {"family": "bert", **TINY}, "an encoder-decoder"),
+        ("spans", {"family": "gpt2", "size": "nano"}, "an encoder-decoder"),
+        ("mlm", {"family": "t5", "size": "tiny"}, "a head 'mlm'"),
+        ("lm", {"family": "bert", **TINY}, "a decoder alone"),
+        ("chat", {"family": "bart", "size": "tiny"}, "a decoder alone"),
+    ],
+)
+def test_a_family_that_cannot_do_what_is_asked_is_told_before_a_step(tmp_path, kind, model, seen):
+    with pytest.raises(ConfigError, match=seen) as e:
+        qkv.train(recipe(kind, tmp_path, model=model), root=tmp_path / "runs")
+    assert e.value.code == "QKV-013" and e.value.place and e.value.fix
+
+
+def test_what_dev_loses_is_told_and_its_errors_name_it(tmp_path):
+    values = recipe("classify", tmp_path)
+    dev = tmp_path / "dev.jsonl"
+    known = next(r for r in examples("classify"))
+    dev.write_text(json.dumps(known) + "\n" + json.dumps({"text": "x", "label": "new"}) + "\n")
+    values["data"]["dev"] = values["data"]["train"] | {"path": str(dev)}
+    said: list = []
+    qkv.train(values, root=tmp_path / "runs", listen=said.append)
+    assert any("1 of 2 of dev" in str(event) for event in said)
+    dev.write_text(json.dumps({"text": "x", "label": "new"}) + "\n")
+    with pytest.raises(DataError, match="1 unknown label") as e:
+        qkv.train(values, root=tmp_path / "runs")
+    assert e.value.place == str(dev)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def ask(
         if most is not None and len(row.ids) > most:
             raise DataError(
                 f"text {i if texts is None else texts[i]} has {len(row.ids)} tokens, the model has {most} positions",
-                fix="cut it into pieces",
+                fix=f"cut it into pieces; classify takes a window of {most}",
                 code="QKV-037",
             )
     found: list[Any] = [None] * len(rows)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .config import from_dict, override, read_toml, to_dict
 from .data.images.boxes import DetectConfig
@@ -181,6 +181,8 @@ class Recipe:
             for k, v in given.items()
             if k in asked and (k not in self.model or k == "vocab_size")
         }
+        if not has_head(family, decided.get("head")):
+            del decided["head"]  # what is built then lacks it, and that is told
         return configure({**self.model, **decided}, place=place)
 
     def to_dict(self) -> dict[str, Any]:
@@ -214,6 +216,12 @@ class Recipe:
         dev = None if self.data.dev is None else move(self.data.dev)
         data = replace(self.data, train=move(self.data.train), dev=dev)
         return replace(self, data=data, start=_model(self.start, full))
+
+
+def has_head(family: Any, head: str | None) -> bool:
+    """Is this one of the heads that a family's configuration names?  True where it names none."""
+    hint = get_type_hints(family).get("head") if head and family else None
+    return get_origin(hint) is not Literal or head in get_args(hint)
 
 
 def _kind(values: Mapping[str, Any], place: object) -> str:

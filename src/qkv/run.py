@@ -18,6 +18,7 @@ from .checkpoints import load
 from .config import read_json, to_toml
 from .data.sources import PairSource
 from .data.watch import check_unchanged, fingerprints
+from .decode.rows import prompted
 from .errors import ConfigError, DataError, MissingError, QkvError
 from .jobs import Job, prepare
 from .learn.checkpoint import RunFolder
@@ -26,9 +27,9 @@ from .learn.speed import has_bf16
 from .learn.track import Status, Tracker, plots, read_metrics
 from .messages import t
 from .model import Model
-from .models import build, configure, describe
+from .models import build, configure, describe, family_of
 from .models.interface import adopt, state_of
-from .recipe import Overrides, Recipe
+from .recipe import Overrides, Recipe, has_head
 from .text import load_tokenizer
 from .weights import store
 
@@ -316,10 +317,13 @@ def fresh_net(job: Job, start: Model | None) -> tuple[Any, Any, list[str]]:
         given = {k: v for k, v in recipe.model.items() if k not in ("family", "size")}
         known = describe(start.config)
         head = {k: v for k, v in job.settings.items() if k in ("head", "labels", "problem")}
+        if not has_head(type(start.config), head.get("head")):
+            del head["head"]
         config = configure({**known, **{k: v for k, v in head.items() if k in known}, **given})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         net = build(config)
+    suits(net, config, job)
     fits(net, job)
     if start is None:
         return net, config, []
@@ -327,6 +331,32 @@ def fresh_net(job: Job, start: Model | None) -> tuple[Any, Any, list[str]]:
 
     begun = state_of(start.net) | placed_anew(net, start.net)
     return net, config, adopt(net, begun, place=recipe.start)
+
+
+def suits(net: torch.nn.Module, config: Any, job: Job) -> None:
+    """Raises ConfigError QKV-013 where the net has not the head that the objective trains, or does not write as it asks."""
+    from .jobs.texts import HEADS, WRITES
+
+    kind, family = job.recipe.objective_kind, family_of(config)
+    head = getattr(getattr(net, "head", None), "kind", None)
+    lacks = ""
+    if HEADS.get(kind, head) != head:
+        lacks = (
+            f"a head {HEADS[kind]!r}; this {family} has {'none' if head is None else repr(head)}"
+        )
+    elif kind in WRITES and not (hasattr(net, "step") and prompted(net) == WRITES[kind]):
+        lacks = f"{'a decoder alone' if WRITES[kind] else 'an encoder-decoder'}; a {family} is none"
+    if lacks:
+        raise ConfigError(
+            f"objective.kind = {kind!r} needs {lacks}",
+            place=job.recipe.start or "recipe",
+            fix=f'model.family = "{FITTING.get(WRITES.get(kind))}", and no model.head',
+            code="QKV-013",
+        )
+
+
+# a family that suits: WRITES of the objective -> its name
+FITTING = {None: "bert", True: "gpt2", False: "t5"}
 
 
 def fits(net: torch.nn.Module, job: Job) -> None:
@@ -383,16 +413,19 @@ def _header(folder: Path, job: Job, model: Model) -> list[tuple[str, str]]:
     if model.has_pictures:
         what, ko = "pictures", "장"
         rows, unit = recipe.train.batch_rows, t(" pictures", "장")
-    lines = (
-        f"{r.read - r.used:,} of {r.read:,} {'entries' if model.has_pictures else 'lines'} skipped"
-    )
+    out, of = r.read - r.used, r.read
+    lines = f"{out:,} of {of:,} {'entries' if model.has_pictures else 'lines'} skipped"
+    ko_lines = f"{of:,}줄 중 {out:,}줄 건너뜀"
+    if apart := job.dev_report.read - job.dev_report.used:
+        lines += f", and {apart:,} of {job.dev_report.read:,} of dev"
+        ko_lines += f", 개발은 {job.dev_report.read:,}줄 중 {apart:,}줄"
     return [
         (t("run", "실행"), str(folder)),
         (
             t("data", "데이터"),
             t(
                 f"{train:,} {what} train, {dev:,} dev; {lines}",
-                f"학습 {train:,}{ko}, 개발 {dev:,}{ko}; {r.read:,}줄 중 {r.read - r.used:,}줄 건너뜀",
+                f"학습 {train:,}{ko}, 개발 {dev:,}{ko}; {ko_lines}",
             ),
         ),
         _reads(job),

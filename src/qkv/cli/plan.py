@@ -17,7 +17,9 @@ def show_plan(plan: "DryRun") -> None:
     replaced = report.get("replaced", 0)
     lines, used, pictures = report["lines"], report["used"], plan.unit == "pictures"
     (what, ko), (one, ko_one) = (
-        (("entries", "개"), ("pictures", "장")) if pictures else (("lines", "줄"), ("pairs", "쌍"))
+        (("entries", "개"), ("pictures", "장"))
+        if pictures
+        else (("lines", "줄"), ("examples", "개"))
     )
     unit = t("pictures/s", "장/초") if pictures else t("target tokens/s", "목표 토큰/초")
     pieces = (

@@ -1,8 +1,10 @@
 """Verbs that write: generate, chat, summarize."""
 
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ..errors import QkvError
 from ..messages import t
 from .out import CONTROL, bold, emit, result, say
 from .parse import Args
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from ..model import Model
 
 
+PROMPT = re.compile(r"^prompt (\d+)$")
 LONGEST = 128  # tokens of an answer, where neither the person nor the model says
 
 
@@ -46,6 +49,7 @@ def generate(args: Args) -> None:
     model = open_model(args.model, "generate")
     how = sampling(model, args) | {"stop": tuple(args.stop or ()), "beam": args.beam or 1}
     live = sys.stdout.isatty() and not args.json and how["beam"] == 1
+    before_these = 0
     while first is not None:
         prompts = [before + text for text in first]
         tell_room(model, prompts, args.max_new_tokens or LONGEST)
@@ -53,9 +57,16 @@ def generate(args: Args) -> None:
             for prompt in prompts:
                 flow(model.generate(prompt, stream=True, **how))
         else:
-            for answer in model.generate(prompts, **how):
+            try:
+                answers = model.generate(prompts, **how)
+            except QkvError as e:  # counts the prompts of this chunk, from 0
+                if at := PROMPT.match(e.place):
+                    e.place = f"prompt {before_these + int(at[1]) + 1}"
+                raise
+            for answer in answers:
                 emit(answer) if args.json else result(shown(answer.text))
         sys.stdout.flush()
+        before_these += len(first)
         first = next(chunks, None)
 
 

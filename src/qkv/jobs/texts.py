@@ -17,7 +17,7 @@ from ..data.objectives.feed import Task
 from ..data.objectives.tag import TagConfig, Tagged
 from ..data.records import Record, RecordSource, read_records
 from ..data.report import SkipReport
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..learn import measure, scores
 from ..learn.loop import Stream, Validate
 from ..learn.terms import term_loss, terms_of
@@ -41,6 +41,16 @@ HEADS = {
     "tag": "tags",
     "answer": "span",
     "contrast": "none",
+}
+
+# what a family must do where an objective has no head: continue its source, or answer it
+WRITES = {
+    "translate": False,
+    "lm": True,
+    "windows": True,
+    "chat": True,
+    "spans": False,
+    "infill": False,
 }
 
 # tokens a tokenizer is trained with, where [text] names none
@@ -79,12 +89,14 @@ class TextsJob:
             texts = (s for r in records for s in strings(r))
             tokenizer = train_tokenizer(texts, with_specials(recipe))
         specials = Specials.of(tokenizer)
-        build = OBJECTIVES[recipe.objective_kind].build
-        train = build(recipe.objective_config(), records, tokenizer, specials, report)
+        source, kind = recipe.data.train, recipe.objective_kind
+        config = recipe.objective_config()
+        train = built(kind, config, records, tokenizer, specials, report, source.path)
         _sampled(train, recipe, tokenizer)
         kept = dev_report if recipe.data.dev else report
         # train.config: the classes are those of train, whatever dev holds
-        made = build(train.config, dev, tokenizer, specials, kept)
+        apart = recipe.data.dev.path if recipe.data.dev else f"{source.path}, the part for dev"
+        made = built(kind, train.config, dev, tokenizer, specials, kept, apart)
         leak = len({_key(r) for r in records} & {_key(r) for r in dev})
         return cls(recipe, train, made, tokenizer, report, dev_report, leak)
 
@@ -162,6 +174,17 @@ class TextsJob:
         return metrics
 
 
+def built(kind: str, config: Any, records: Sequence[Record], *how: Any) -> Task:
+    """The task of an objective; how: tokenizer, specials, report, and the place of errors that know none."""
+    *rest, place = how
+    try:
+        task: Task = OBJECTIVES[kind].build(config, records, *rest)
+    except DataError as e:
+        e.place = e.place or place
+        raise
+    return task
+
+
 def _sampled(task: Task, recipe: Recipe, tokenizer: AnyTokenizer) -> None:
     """Sub-word sampling while training, where the objective can: the labels of tokens and spans stand on one cut."""
     if not (alpha := recipe.text.sample_alpha):
@@ -189,10 +212,19 @@ def measure_file(recipe: Recipe, model: Model, source: RecordSource) -> dict[str
     job = TextsJob(recipe, task, task, model.tokenizer, report, report, 0)
     found = job.validation(model)(model.net, 0)
     return {
-        "examples": getattr(task, "documents", len(task.lengths)),
+        "examples": examples(task),
         "skipped": report.to_dict()["skipped"],
         "scores": {name.removeprefix("dev/"): value for name, value in found.items()},
     }
+
+
+def examples(task: Task) -> int:
+    """How many of what a person gave were measured: documents, questions and texts, not the windows they are read in."""
+    if isinstance(task, Labelled):
+        return task.documents
+    if isinstance(task, Answers):
+        return len(task.asked)
+    return len(task.marked if isinstance(task, Tagged) else task.lengths)
 
 
 def with_specials(recipe: Recipe) -> TextConfig:
@@ -336,11 +368,18 @@ def neighbour_scores(net: Any, task: Task) -> dict[str, float]:
         if b.target is None or b.target_keep is None:
             raise ConfigError("neighbours come in pairs", fix="give text and pair")
         a, c = net.encode(Batch(b.source, b.keep)), net.encode(Batch(b.target, b.target_keep))
-        return zip(a.mean.tolist(), c.mean.tolist(), strict=True)
+        said = zip(told(b.source, b.keep), told(b.target, b.target_keep), strict=True)
+        return zip(a.mean.tolist(), c.mean.tolist(), said, strict=True)
 
     found, same = each_row(net, task, both)
     a, b = (np.array([row[i] for row in found]) for i in (0, 1))
-    return {"dev/recall@1": scores.recall_at_1(a, b, same)}
+    texts = [said for _, _, said in found]
+    return {"dev/recall@1": scores.recall_at_1(a, b, same, texts)}
+
+
+def told(ids: Tensor, keep: Tensor) -> list[tuple[int, ...]]:
+    """The ids of each row without its padding."""
+    return [tuple(row[own].tolist()) for row, own in zip(ids, keep, strict=True)]
 
 
 SCORES: dict[str, Callable[[Any, Task], dict[str, float]]] = {
