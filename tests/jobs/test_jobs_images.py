@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 import qkv
+from qkv.data.images.process import Size
 from qkv.data.images.sources import ImageSource
 from qkv.dry_run import dry_run
 from qkv.errors import (
@@ -23,7 +25,7 @@ from qkv.errors import (
     UsageError,
     WeightsError,
 )
-from qkv.jobs.images import ImagesJob
+from qkv.jobs.images import ImagesJob, measure_file
 from qkv.learn.loop import Header, Note, Step, TrainConfig, out_of_memory
 from qkv.pictures import of_pixels
 from qkv.recipe import Recipe
@@ -302,6 +304,28 @@ def test_mistakes_are_met_with_a_fix(pets, tmp_path, monkeypatch):
     with pytest.raises(OutOfMemoryError) as o, out_of_memory(TrainConfig(batch_rows=32), True):
         raise MemoryError
     assert "train.batch_rows=16" in o.value.fix and "32 pictures" in o.value.seen
+
+
+def test_settings_that_leave_pictures_their_sizes(run, tmp_path):
+    """A checkpoint is measured on them; to learn from, they must be of one size; a misfit is called by its name."""
+    root = tmp_path / "mixed"
+    for i, size in enumerate([(12, 12), (8, 20), (16, 16), (12, 12)]):
+        path = root / ("cat", "dog")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(pixels(*size, seed=i)))
+    model = run.best()
+    model.processor = replace(model.processor, size=None)
+    found = measure_file(model, ImageSource(path=str(root)))
+    said = [model.classify(p).label == p.parent.name for p in sorted(root.rglob("*.png"))]
+    assert found["scores"]["accuracy"] == pytest.approx(100 * sum(said) / 4)
+    with pytest.raises(DataError, match="3 sizes, as 8 × 20 and 16 × 16") as e:
+        ImagesJob.read(Recipe.read(recipe(root)), model)
+    assert e.value.place == str(root)
+    model.processor = replace(model.processor, size=Size(shortest_edge=8))
+    (root / "dog" / "x.png").write_bytes(encoded(pixels(1, 3000)))
+    with pytest.raises(DataError, match="too narrow") as e:
+        measure_file(model, ImageSource(path=str(root)))
+    assert e.value.place == f"{root}/dog/x.png:5"
 
 
 # -- going on -----------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from ..learn.boxes import cardinality, detection_terms
 from ..learn.loop import Validate
 from ..learn.precision import Scene, average_precision
 from ..model import Model
-from ..pictures import processor_of
+from ..pictures import named, processor_of
 from ..readings import Habits
 from ..recipe import Recipe
 from ..shapes import Batch
@@ -291,7 +291,8 @@ class Reader:
         for b in boxed:
             key = blake2b(b.pixels.tobytes(), digest_size=16)
             side = int(dev == 1.0 or (dev > 0 and held_out(key.hexdigest(), dev)))
-            self.fillers[side].add(b.pixels, b.blob)
+            with named(b.place):
+                self.fillers[side].add(b.pixels, b.blob)
             self.keys[side].add(key.digest())
             self.shapes[side].append((b.pixels.shape[0], b.pixels.shape[1]))
             self.rows[side].append(b._replace(pixels=NO_PIXELS))  # the shelf has them

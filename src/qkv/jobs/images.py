@@ -103,7 +103,7 @@ class ImagesJob:
             reader.classes = reader.found()
             reader.read(other, dev_report, 1.0)
         config = replace(config, classes=reader.found())
-        check(config.classes, source)
+        check(config.classes, source, reader.sizes)
         train, dev = (reader.pictures(side, config.classes) for side in (0, 1))
         apart(train, dev, recipe, source)
         made = reader.processor
@@ -197,6 +197,7 @@ def measure_file(model: Model, source: ImageSource, rows: int = 64) -> dict[str,
             fix="name the folders as the model's labels are",
             code="QKV-032",
         )
+    rows = 1 if len(reader.sizes) > 1 else rows
     found, loss = answers(model.net, evaluation(pictures, processor, rows))
     right = pictures.labels.tolist()
     return {

@@ -15,7 +15,7 @@ from ..data.report import SkipReport
 from ..errors import ConfigError, DataError
 from ..model import Model
 from ..parts.patches import both
-from ..pictures import processor_of
+from ..pictures import named, processor_of
 from ..recipe import Recipe
 from .pairs import held_out
 
@@ -52,9 +52,12 @@ class Reader:
         self.labels: tuple[list[str], list[str]] = ([], [])
         self.names: tuple[list[str], list[str]] = ([], [])
         self.keys: tuple[set[bytes], set[bytes]] = (set(), set())
+        self.sizes: set[tuple[int, int]] = set()
 
     def fit(self, x: Any) -> Any:
-        return x if self.processor is None else self.processor.fitted(x)
+        made = x if self.processor is None else self.processor.fitted(x)
+        self.sizes.add(made.shape[:2])
+        return made
 
     def read(self, source: ImageSource, report: SkipReport, dev: float) -> None:
         """`dev`: the share that goes to the dev side, by a hash of the pixels, so that no picture is on both."""
@@ -67,7 +70,8 @@ class Reader:
                 self.processor = decided(self.recipe, f.pixels.shape)
             key = blake2b(f.pixels.tobytes(), digest_size=16)
             side = int(dev == 1.0 or (dev > 0 and held_out(key.hexdigest(), dev)))
-            self.fillers[side].add(f.pixels, f.blob)
+            with named(f.place):
+                self.fillers[side].add(f.pixels, f.blob)
             self.labels[side].append(label)
             self.names[side].append(f.name if source.kind != "idx" else f.place)
             self.keys[side].add(key.digest())
@@ -125,12 +129,20 @@ def apart(train: Sized, dev: Sized, recipe: Recipe, source: ImageSource) -> None
         )
 
 
-def check(classes: tuple[str, ...], source: ImageSource) -> None:
-    """Raises DataError QKV-032 where there is nothing to tell apart."""
+def check(classes: tuple[str, ...], source: ImageSource, sizes: set[tuple[int, int]]) -> None:
+    """Raises DataError QKV-032 where there is nothing to tell apart, QKV-038 where a batch would hold several sizes."""
     if len(classes) < 2:
         raise DataError(
             f"all pictures are of one class: {', '.join(classes) or 'none'}",
             place=source.path,
             fix="give the folder whose folders are the classes; pack an archive from inside it (tar -C train -cf train.tar .)",
             code="QKV-032",
+        )
+    if len(sizes) > 1:
+        (h, w), (H, W) = min(sizes), max(sizes)
+        raise DataError(
+            f"pictures of {len(sizes)} sizes, as {h} × {w} and {H} × {W}: the model's settings do not make them one",
+            place=source.path,
+            fix="give model.image_size",
+            code="QKV-038",
         )
