@@ -8,6 +8,7 @@ import torch
 
 import qkv
 from qkv import cli
+from qkv.cli.make import next_commands
 from test_jobs import examples, recipe
 
 
@@ -130,6 +131,11 @@ def test_a_verb_that_does_not_fit_its_model_says_so_in_one_line(run, words, code
     assert said.out == "" and "Traceback" not in said.err
     last = said.err.strip().split(os.linesep)[-1]
     assert last.startswith(f"error[{code}]"), last
+
+
+def test_the_next_commands_name_a_file_of_the_form_that_was_learned_from(home, capsys):
+    next_commands(home / "runs/classify-1", "…")
+    assert "classify-1 test.jsonl" in capsys.readouterr().out
 
 
 def test_an_error_counts_every_text_that_was_given(run):

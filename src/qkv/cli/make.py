@@ -177,8 +177,10 @@ def next_commands(folder: Path, text: str, test: str = "test.tsv") -> None:
     where = shlex.quote(here(str(folder)))
     from ..recipe import PICTURES
 
-    kind = _objective(folder)
+    kind, form = _objective(folder)
     verb = NEXT.get(kind, "translate")
+    if kind in NEXT and form:
+        test = f"test{form}"
     if kind in PICTURES:
         test, text = "pictures/test", text if text != "…" else "picture.png"
     elif verb == "fill":
@@ -229,12 +231,14 @@ def _mask(folder: Path) -> str:
     return "<mask>" if tokenizer.mask_id is None else tokenizer.tokens([tokenizer.mask_id])[0]
 
 
-def _objective(folder: Path) -> str:
+def _objective(folder: Path) -> tuple[str, str]:
+    """The kind of a run's objective, and the ending of the file it learned from (".jsonl"): a test file is of that form."""
     from ..config import read_toml
 
     path = folder / "config.toml"
-    kind = read_toml(path).get("objective", {}).get("kind") if path.is_file() else None
-    return str(kind)
+    recipe = read_toml(path) if path.is_file() else {}
+    learned = str(recipe.get("data", {}).get("train", {}).get("path", ""))
+    return str(recipe.get("objective", {}).get("kind")), Path(learned.removesuffix(".gz")).suffix
 
 
 def sample_text(folder: Path) -> str:
