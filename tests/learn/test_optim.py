@@ -132,4 +132,4 @@ def test_the_gradient_norm_is_that_of_one_long_vector():
         if p.requires_grad and i != 1:  # one parameter without a gradient
             p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(i))
     flat = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
-    torch.testing.assert_close(gradient_norm(net), flat.norm(), atol=0, rtol=1e-6)
+    torch.testing.assert_close(gradient_norm(net.parameters()), flat.norm(), atol=0, rtol=1e-6)

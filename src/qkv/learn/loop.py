@@ -192,7 +192,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         keep_freed_memory()
-        if self.config.average > 1 and redrawn(self.net):
+        self.redrawn = redrawn(self.net)
+        if self.config.average > 1 and self.redrawn:
             raise ConfigError(
                 f"train.average = {self.config.average} over features that are redrawn: a mean of draws is no draw",
                 fix="train.average=0, or model.redraw=0",
@@ -223,7 +224,8 @@ class Trainer:
 
         Returns the loss and its plain part; where there are several terms, `parts` receives that of each by name."""
         loss, nll = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-        redraw(self.net, self.seed, step)
+        if self.redrawn:
+            redraw(self.net, self.seed, step)
         totals = Totals(batches)
         for i, batch in enumerate(batches):
             rng = torch.Generator().manual_seed((self.seed << 40) ^ (step << 8) ^ i)
@@ -244,7 +246,7 @@ class Trainer:
 
     def update(self, position: Position, loss: float) -> tuple[Position, float, float]:
         """Apply one update, or skip it where a number is not finite: then no weight changes (law 10)."""
-        norm = float(gradient_norm(self.net))
+        norm = float(gradient_norm(self.trained))
         lr = learning_rate(self.optim, position.applied + 1, self.config.steps)
         if math.isfinite(loss) and math.isfinite(norm):
             if self.optim.clip and norm > self.optim.clip:

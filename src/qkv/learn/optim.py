@@ -1,6 +1,7 @@
 """AdamW, clipping, and learning rates as pure functions of the step."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,8 +92,8 @@ def adamw(net: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     )
 
 
-def gradient_norm(net: nn.Module) -> torch.Tensor:
+def gradient_norm(parameters: Iterable[torch.Tensor]) -> torch.Tensor:
     """The L2 norm of all gradients together, in the order of the parameters."""
-    grads = [p.grad for p in net.parameters() if p.grad is not None]
+    grads = [p.grad for p in parameters if p.grad is not None]
     norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(grads))))
     return norm
