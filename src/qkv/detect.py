@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .errors import DataError, UsageError
+from .errors import DataError, UsageError, named
 from .learn.boxes import corners
 from .model import Model
-from .pictures import batches, made, named, of_pixels, pictures_of, processor_of, typed
+from .pictures import batches, made, of_pixels, pictures_of, processor_of, typed
 from .pictures import read as read_picture
 from .readings import Detection, Detections
 

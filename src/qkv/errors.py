@@ -20,6 +20,9 @@ QkvError                      exit  meaning
 The catalogue below lists every code: one line of English, one of Korean.  A code never changes its meaning.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 CATALOGUE: dict[str, tuple[str, str]] = {
     # usage and configuration
     "QKV-001": ("wrong command line", "명령줄이 올바르지 않습니다"),
@@ -164,6 +167,16 @@ class Preempted(QkvError):
 
 class Interrupted(QkvError):
     code, exit_code = "QKV-074", 130
+
+
+@contextmanager
+def named(place: object) -> Iterator[None]:
+    """An error of ours from within that names no place is about this one."""
+    try:
+        yield
+    except QkvError as e:
+        e.place = e.place or str(place)
+        raise
 
 
 def did_you_mean(word: str, known: object) -> str:

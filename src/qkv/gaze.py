@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .errors import UsageError
+from .errors import UsageError, named
 from .look.record import record
 from .look.views import Array, rollout
 from .messages import t
 from .model import Model
 from .models.pictures import PictureEncoder
 from .parts.patches import PatchConfig
-from .pictures import named, of_pixels, processor_of, read, typed
+from .pictures import of_pixels, processor_of, read, typed
 from .readings import Classified
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ accelerator takes pictures of one size together."""
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from .data.images.decode import Bytes, Unusable, from_image, from_numbers
 from .data.images.sources import single
-from .errors import DataError, MissingError, UsageError
+from .errors import DataError, MissingError, UsageError, named
 from .model import Model
 from .models.encoder import Problem
 from .readings import Classified
@@ -48,16 +47,6 @@ def processor_of(model: Model) -> "Processor":
             code="QKV-038",
         )
     return model.processor
-
-
-@contextmanager
-def named(name: str) -> Iterator[None]:
-    """A DataError from within that names no place is about this picture."""
-    try:
-        yield
-    except DataError as e:
-        e.place = e.place or name
-        raise
 
 
 def pictures_of(given: Any) -> tuple[bool, list[Any]]:

@@ -339,24 +339,21 @@ def suits(net: torch.nn.Module, config: Any, job: Job) -> None:
 
     kind, family = job.recipe.objective_kind, family_of(config)
     head = getattr(getattr(net, "head", None), "kind", None)
+    continues, fitting = WRITES.get(kind, (False, "bert"))
     lacks = ""
     if HEADS.get(kind, head) != head:
         lacks = (
             f"a head {HEADS[kind]!r}; this {family} has {'none' if head is None else repr(head)}"
         )
-    elif kind in WRITES and not (hasattr(net, "step") and prompted(net) == WRITES[kind]):
-        lacks = f"{'a decoder alone' if WRITES[kind] else 'an encoder-decoder'}; a {family} is none"
+    elif kind in WRITES and not (hasattr(net, "step") and prompted(net) == continues):
+        lacks = f"{'a decoder alone' if continues else 'an encoder-decoder'}; a {family} is none"
     if lacks:
         raise ConfigError(
             f"objective.kind = {kind!r} needs {lacks}",
             place=job.recipe.start or "recipe",
-            fix=f'model.family = "{FITTING.get(WRITES.get(kind))}", and no model.head',
+            fix=f'model.family = "{fitting}", and no model.head',
             code="QKV-013",
         )
-
-
-# a family that suits: WRITES of the objective -> its name
-FITTING = {None: "bert", True: "gpt2", False: "t5"}
 
 
 def fits(net: torch.nn.Module, job: Job) -> None:

@@ -18,15 +18,15 @@ from ..data.images.sources import ImageSource
 from ..data.objectives.base import Draw
 from ..data.report import SkipReport
 from ..detect import Found, best_of
+from ..errors import named
 from ..learn.boxes import cardinality, detection_terms
 from ..learn.loop import Validate
 from ..learn.precision import Scene, average_precision
 from ..model import Model
-from ..pictures import named, processor_of
-from ..readings import Habits
+from ..pictures import processor_of
 from ..recipe import Recipe
 from ..shapes import Batch
-from .images import picture_batch
+from .images import OfPictures, picture_batch
 from .pairs import held_out
 from .reading import apart
 
@@ -112,7 +112,7 @@ def evaluation(scenes: Scenes, processor: Processor, rows: int) -> Iterator[Batc
 
 
 @dataclass
-class DetectJob:
+class DetectJob(OfPictures):
     """Decoded pictures with boxes, what the model's pictures look like, and what was skipped."""
 
     recipe: Recipe
@@ -124,10 +124,6 @@ class DetectJob:
     dev_report: SkipReport
     leak: int
     written: list[dict[str, Any]] = field(default_factory=list)
-    tokenizer: None = None
-    template: None = None
-    habits: Habits = field(default_factory=Habits)
-    longest: int = 0  # pictures are not counted in tokens
 
     @classmethod
     def read(cls, recipe: Recipe, start: Model | None = None) -> "DetectJob":

@@ -71,8 +71,17 @@ def evaluation(pictures: Pictures, processor: Processor, rows: int) -> Iterator[
         yield picture_batch(pixels, pictures.labels[index], index)
 
 
+class OfPictures:
+    """What a job has not that reads pictures: texts, their tokens, their habits."""
+
+    tokenizer: None = None
+    template: None = None
+    habits = Habits()
+    longest = 0
+
+
 @dataclass
-class ImagesJob:
+class ImagesJob(OfPictures):
     """Decoded pictures, what the model's pictures look like, and what was skipped."""
 
     recipe: Recipe
@@ -85,10 +94,6 @@ class ImagesJob:
     leak: int
     head: str | None = None
     written: list[dict[str, Any]] = field(default_factory=list)
-    tokenizer: None = None
-    template: None = None
-    habits: Habits = field(default_factory=Habits)
-    longest: int = 0  # pictures are not counted in tokens
 
     @classmethod
     def read(cls, recipe: Recipe, start: Model | None = None) -> "ImagesJob":

@@ -12,10 +12,10 @@ from ..data.images.shelf import Filler, Shelf
 from ..data.images.sources import Found, ImageSource, read_pictures
 from ..data.objectives.classify import natural
 from ..data.report import SkipReport
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, named
 from ..model import Model
 from ..parts.patches import both
-from ..pictures import named, processor_of
+from ..pictures import processor_of
 from ..recipe import Recipe
 from .pairs import held_out
 

@@ -17,7 +17,7 @@ from ..data.objectives.feed import Task
 from ..data.objectives.tag import TagConfig, Tagged
 from ..data.records import Record, RecordSource, read_records
 from ..data.report import SkipReport
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, named
 from ..learn import measure, scores
 from ..learn.loop import Stream, Validate
 from ..learn.terms import term_loss, terms_of
@@ -43,14 +43,14 @@ HEADS = {
     "contrast": "none",
 }
 
-# what a family must do where an objective has no head: continue its source, or answer it
+# where an objective trains writing: does the net continue its source, or answer it; and a family that does so
 WRITES = {
-    "translate": False,
-    "lm": True,
-    "windows": True,
-    "chat": True,
-    "spans": False,
-    "infill": False,
+    "translate": (False, "transformer"),
+    "lm": (True, "gpt2"),
+    "windows": (True, "gpt2"),
+    "chat": (True, "gpt2"),
+    "spans": (False, "t5"),
+    "infill": (False, "bart"),
 }
 
 # tokens a tokenizer is trained with, where [text] names none
@@ -89,14 +89,14 @@ class TextsJob:
             texts = (s for r in records for s in strings(r))
             tokenizer = train_tokenizer(texts, with_specials(recipe))
         specials = Specials.of(tokenizer)
-        source, kind = recipe.data.train, recipe.objective_kind
-        config = recipe.objective_config()
-        train = built(kind, config, records, tokenizer, specials, report, source.path)
+        source, build = recipe.data.train, OBJECTIVES[recipe.objective_kind].build
+        with named(source.path):
+            train = build(recipe.objective_config(), records, tokenizer, specials, report)
         _sampled(train, recipe, tokenizer)
         kept = dev_report if recipe.data.dev else report
         # train.config: the classes are those of train, whatever dev holds
-        apart = recipe.data.dev.path if recipe.data.dev else f"{source.path}, the part for dev"
-        made = built(kind, train.config, dev, tokenizer, specials, kept, apart)
+        with named(recipe.data.dev.path if recipe.data.dev else f"{source.path}, the part for dev"):
+            made = build(train.config, dev, tokenizer, specials, kept)
         leak = len({_key(r) for r in records} & {_key(r) for r in dev})
         return cls(recipe, train, made, tokenizer, report, dev_report, leak)
 
@@ -172,17 +172,6 @@ class TextsJob:
             (name,) = means
             metrics["dev/perplexity"] = measure.perplexity(total[name], count[name])
         return metrics
-
-
-def built(kind: str, config: Any, records: Sequence[Record], *how: Any) -> Task:
-    """The task of an objective; how: tokenizer, specials, report, and the place of errors that know none."""
-    *rest, place = how
-    try:
-        task: Task = OBJECTIVES[kind].build(config, records, *rest)
-    except DataError as e:
-        e.place = e.place or place
-        raise
-    return task
 
 
 def _sampled(task: Task, recipe: Recipe, tokenizer: AnyTokenizer) -> None:

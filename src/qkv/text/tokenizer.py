@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..errors import TokenizerError
+from ..errors import TokenizerError, named
 from .align import original_spans, piece_spans
 from .check import SETTINGS_FILE, TOKENIZER_FILE, parse_files, read_files, rust
 from .config import TextConfig
@@ -208,11 +208,8 @@ class Tokenizer:
     def from_files(cls, files: dict[str, bytes], *, place: object = "") -> "Tokenizer":
         """Read what files() gave, from memory; `place` is named in errors."""
         config, model = parse_files(files, place)
-        try:
+        with named(place):
             return cls(config, model)
-        except TokenizerError as e:
-            e.place = e.place or str(place)
-            raise
 
 
 def _json(value: Any) -> bytes:

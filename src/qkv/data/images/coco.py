@@ -231,9 +231,8 @@ def box_reason(box: Any) -> str:
     """Why x, y, width, height is no box, or nothing."""
     if not isinstance(box, list) or len(box) != 4 or not all(type(x) in (int, float) for x in box):
         return "box is no box"
-    if not all(
-        abs(x) <= sys.float_info.max for x in box
-    ):  # a whole number may be larger than any float
+    # a whole number may be larger than any float
+    if not all(abs(x) <= sys.float_info.max for x in box):
         return "box not finite"
     return "box without area" if box[2] <= 0 or box[3] <= 0 else ""
 
