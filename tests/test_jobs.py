@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import qkv
-from qkv.errors import ConfigError, DataError, WeightsError
+from qkv.errors import ConfigError, DataError, UsageError, WeightsError
 from qkv.jobs import prepare
 from qkv.learn import scores
 from qkv.learn.loop import Note
@@ -280,7 +280,9 @@ def test_a_field_that_an_objective_needs_is_asked_for(tmp_path, kind, left_out):
     "kind, asked, want",
     [
         ("tag", {"on": "words"}, Habits(on="words", agreed=True)),
-        ("classify", {"window": 8, "max_tokens": 0}, Habits(window=8)),
+        ("classify", {"window": 8, "max_tokens": 0}, Habits(window=8, texts=1)),
+        ("regress", {}, Habits(texts=2)),
+        ("nsp", {"max_tokens": 64}, Habits(texts=2)),
     ],
 )
 def test_a_model_reads_as_it_learned_to_read(tmp_path, kind, asked, want):
@@ -293,7 +295,13 @@ def test_a_model_reads_as_it_learned_to_read(tmp_path, kind, asked, want):
     text = "Mina likes Seoul . " * 4
     if kind == "tag":
         assert model.tag(text) == model.tag(text, on="words")
+    elif want.texts == 2:
+        assert model.classify((text, text)).score
+        with pytest.raises(UsageError, match="text 0 is one text, the model learned from pairs"):
+            model.classify(text)
     else:
+        with pytest.raises(UsageError, match="text 1 is a pair"):
+            model.classify([text, (text, text)])
         assert model.classify(text).score == model.classify(text, window=8).score
         assert model.classify(text).score != model.classify(text, window=0).score
 

@@ -271,6 +271,13 @@ def _pieces(
 ) -> list[Row]:
     """A text as one row, or as its windows."""
     tok, pair = model.tokenizer, isinstance(text, tuple) and len(text) == 2
+    if model.habits.texts == (1 if pair else 2):
+        raise UsageError(
+            f"text {i} is {'a pair' if pair else 'one text'}, the model learned from {'single texts' if pair else 'pairs'}",
+            fix="pass a string"
+            if pair
+            else "pass (text, pair); on the command line a tab parts them",
+        )
     if min(window, stride) < 0 or window and (pair or window <= specials.one.extra):
         raise ConfigError(
             f"window = {window}, stride = {stride}" + (" for a pair of texts" if pair else ""),

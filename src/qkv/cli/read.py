@@ -78,7 +78,7 @@ def classify(args: Args) -> int:
     def ask(model: "Model", given: list[str]) -> Sequence[Any]:
         if model.has_pictures:
             return list(model.classify(given, window=args.window, stride=args.stride))
-        parted = not args.whole  # a document may hold a tab
+        parted = not args.whole and model.habits.texts != 1  # a document may hold a tab
         pairs = [tuple(x.split("\t", 1)) if parted and "\t" in x else x for x in given]
         found: Sequence[Any] = model.classify(pairs, window=args.window, stride=args.stride)
         return found

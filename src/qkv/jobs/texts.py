@@ -14,6 +14,7 @@ from ..data.objectives.answer import Answers, spans_of
 from ..data.objectives.chat import ChatTemplate
 from ..data.objectives.classify import ClassifyConfig, Labelled
 from ..data.objectives.feed import Task
+from ..data.objectives.following import Following
 from ..data.objectives.tag import TagConfig, Tagged
 from ..data.records import Record, RecordSource, read_records
 from ..data.report import SkipReport
@@ -132,8 +133,12 @@ class TextsJob:
         config = self.train.config
         if isinstance(config, TagConfig):
             return Habits(on=config.on, agreed=True)
-        if isinstance(config, ClassifyConfig):
-            return Habits(window=config.window, stride=config.stride)
+        if isinstance(self.train, Following):
+            return Habits(texts=2)
+        if isinstance(self.train, Labelled):
+            made = Habits(texts=1 if self.train.second is None else 2)
+            read = isinstance(config, ClassifyConfig)
+            return replace(made, window=config.window, stride=config.stride) if read else made
         return Habits()
 
     def stream(self) -> Stream:
