@@ -37,8 +37,19 @@ def recipe(name: str, data: str, seed: int) -> dict[str, Any]:
         },
         "text": {"kind": "bpe", "vocab_size": 4000},
         "model": MODELS[name],
-        "optim": {"lr": 1e-3, "schedule": "cosine", "warmup": 50, "weight_decay": 0.1},
-        "train": {"steps": 600, "batch_tokens": 4096, "eval_every": 50, "save_every": 300},
+        "optim": {
+            "lr": 2e-3 if chats else 1e-3,
+            "schedule": "cosine",
+            "warmup": 50,
+            "weight_decay": 0.1,
+        },
+        # a row of the GPT holds the question too, and a fifth of its tokens are learned: smaller batches, more of them
+        "train": {
+            "steps": 2400 if chats else 600,
+            "batch_tokens": 1024 if chats else 4096,
+            "eval_every": 200 if chats else 50,
+            "save_every": 600,
+        },
         **({} if chats else {"eval": {"sentences": 0}}),
     }
 
