@@ -35,7 +35,8 @@ def test_training_speed_of_ours(tmp_path):
 
 def test_speed_of_gpt_on_characters(tmp_path):
     found = run("nano.py", tmp_path / "n.json", "--threads=1")
-    assert found["fastest_peer"] == "plain-fp32" and found["median"]["ours-fp32"] > 0
+    assert found["fastest_peer"] in ("nanogpt-fp32", "plain-fp32")
+    assert set(found["median"]) == {"ours-fp32", "nanogpt-fp32", "plain-fp32"}
 
 
 def test_invariance_counts_nothing_on_random_models(tmp_path):
