@@ -29,7 +29,7 @@ from ..errors import ConfigError
 from ..parts.attention import Attention
 from .answer import Hypothesis, rank_score
 from .reader import Words
-from .rows import Flags, Floats, Ints, Task, padded, top
+from .rows import Flags, Floats, Ints, Task, top
 
 
 @dataclass(frozen=True)
@@ -295,9 +295,9 @@ def _live(best: Candidates, ended: Flags, beam: int) -> Candidates:
 def _advance(
     task: Task, live: Candidates, cover: Cover, state: Any, rows: int
 ) -> tuple[Tensor, Any]:
-    """Follow the live rows: their tokens to feed and the state, in rows padded to 16."""
-    parents = padded(live.parent.ravel(), task.device)
+    """Follow the live rows: their tokens to feed and the state, in padded rows."""
+    parents = task.padded(live.parent.ravel())
     if len(parents) != rows or not torch.equal(parents, torch.arange(rows, device=task.device)):
         state = state.reorder(parents)
         cover.follow(parents[: live.parent.size])
-    return padded(live.token.ravel(), task.device), state
+    return task.padded(live.token.ravel()), state

@@ -18,7 +18,7 @@ from .answer import SearchConfig
 from .processors import Past
 from .reader import Reader, Words
 
-# matrix products agree bitwise from 16 rows up; below 12 the kernel changes (DESIGN law 2)
+# matrix products agree bitwise from 16 rows up; below 12 the kernel changes (DESIGN law 2), but for those of parts.product
 ROWS = 16
 BLOCK = 64
 Ints = NDArray[np.int64]
@@ -46,9 +46,14 @@ def pad_sources(batch: Batch, multiple: int) -> Batch:
     return replace(batch, **more)
 
 
-def padded(rows: Ints, device: torch.device) -> Tensor:
-    """rows, the last repeated up to a multiple of 16."""
-    more = round_up(len(rows)) - len(rows)
+def filled(n: int, least: int) -> int:
+    """How many rows a step of n has: a multiple of 16, or 1, 2, 4, 8 where a net takes so few (`step_rows`)."""
+    return round_up(n) if n > 8 else max(1 << (n - 1).bit_length(), least)
+
+
+def padded(rows: Ints, least: int, device: torch.device) -> Tensor:
+    """rows, the last repeated up to `filled`."""
+    more = filled(len(rows), least) - len(rows)
     full = np.concatenate((rows, np.full(more, rows[-1]))) if more else rows
     return torch.from_numpy(np.ascontiguousarray(full)).to(device)
 
@@ -67,13 +72,22 @@ class Task:
     scratch: list[Tensor] = field(default_factory=list, compare=False, repr=False)
 
     @property
+    def least(self) -> int:
+        """The fewest rows of a step: 16, unless the net declares `step_rows`."""
+        return int(getattr(self.net, "step_rows", ROWS))
+
+    def padded(self, rows: Ints) -> Tensor:
+        """rows, the last repeated as often as a step needs."""
+        return padded(rows, self.least, self.device)
+
+    @property
     def device(self) -> torch.device:
         return self.batch.source.device
 
     def begin(self, owner: Ints) -> tuple[Tensor, Any]:
         """Encode, and give row r the source owner[r].  Returns the start ids (R) and the state."""
         batch = pad_sources(self.batch, source_rows(self.net))
-        state, rows = self.net.start(batch), padded(owner, self.device)
+        state, rows = self.net.start(batch), self.padded(owner)
         B = len(self.batch)
         # rows beyond the real ones only fill up: whatever sources stand there will do
         same = len(rows) == len(batch) and len(owner) == B and bool((owner == np.arange(B)).all())

@@ -15,7 +15,7 @@ from .answer import Hypothesis, SearchConfig, length_penalty
 from .beam import beam_search
 from .processors import Past
 from .reader import Reader
-from .rows import Flags, Floats, Ints, Task, banned_ids, limits, padded, round_up
+from .rows import Flags, Floats, Ints, Task, banned_ids, filled, limits
 from .sample import draw, keys, uniforms
 
 # what to choose from (R, V), the answer each row belongs to (R), position -> ids (R)
@@ -134,12 +134,12 @@ def walk(task: Task, n: int, pick: Pick) -> Iterator[Taken]:
         if not left:
             return
         stay = np.arange(len(live))
-        if 8 * round_up(left) <= 7 * len(fed):
+        if 8 * filled(left, task.least) <= 7 * len(fed):
             stay = np.flatnonzero(going)
-            state, live, going = state.reorder(padded(stay, task.device)), live[stay], going[stay]
+            state, live, going = state.reorder(task.padded(stay)), live[stay], going[stay]
             token = token[stay]
         past.follow(stay, token)
-        fed = padded(token, task.device)
+        fed = task.padded(token)
 
 
 def _weighed(logits: Tensor, logp: Tensor, past: Past) -> Tensor:

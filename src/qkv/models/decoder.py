@@ -5,11 +5,13 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..errors import ConfigError
 from ..parts.block import Stack, StackConfig, StackState
 from ..parts.embed import Embed, EmbedConfig
 from ..parts.patterns import restarted
+from ..parts.product import ROWS, Linear
 from ..shapes import Batch, Keep, Logits, States
 from .interface import Memory, Predictions, chosen
 
@@ -48,7 +50,7 @@ class LanguageModel(nn.Module):
 
     A prompt is a source, its answer what follows; both stand in the same `max_positions`."""
 
-    source_rows = 16  # prompts are encoded in sixteens: law 2
+    source_rows = 1  # any number of prompts: `start` fills up short ones
     prompted = True  # answers share the positions of their prompts
     banned: tuple[int, ...] = ()  # every id may come, as in the models that are published
 
@@ -56,7 +58,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.embed, self.decoder = Embed(embed), Stack(stack)
         V, C = embed.vocab_size, embed.d_model
-        self.head = nn.Linear(C, V, bias=False) if ends.head else None
+        self.head = Linear(C, V, bias=False) if ends.head else None
         if self.head is not None and ends.tie:
             self.head.weight = self.embed.token.weight
 
@@ -100,7 +102,7 @@ class LanguageModel(nn.Module):
         return out
 
     @property
-    def headed(self) -> nn.Linear:
+    def headed(self) -> Linear:
         if self.head is None:
             raise ConfigError(
                 "this model has states and no logits: its checkpoint is a bare stack",
@@ -122,15 +124,26 @@ class LanguageModel(nn.Module):
                 counts = counts & (batch.group == batch.group.roll(-1, 1))
         states = self.over(batch)
         states = chosen(states, counts)  # (B, T, C) -> (N, C)
+        self.headed.forget()
         return Predictions(states, self.headed.weight, None, chosen(target, counts))
 
     def start(self, batch: Batch) -> StackState:
         """All tokens of the prompts but the last, which is fed first: a past that is a sum forgets nothing."""
-        x = self.embed(batch.source)
+        ids, keep, marked = batch.source, batch.keep, batch.marked
+        most = ROWS if self.max_positions is None else min(ROWS, self.max_positions)
+        if (short := most - ids.shape[1]) > 0:  # one prompt alone has 16 rows too: law 2
+            ids, keep = F.pad(ids, (0, short), value=self.pad_id), F.pad(keep, (0, short))
+            marked = None if marked is None else F.pad(marked, (0, short))
+        x = self.embed(ids)
         state = self.decoder.start(len(batch), x, None, None)
-        last = batch.keep.sum(1, keepdim=True) - 1
-        here = torch.arange(batch.keep.shape[1], device=x.device)
-        return self.decoder.prompt(x, batch.keep & (here < last), state, batch.marked)[1]
+        last = keep.sum(1, keepdim=True) - 1
+        here = torch.arange(keep.shape[1], device=x.device)
+        return self.decoder.prompt(x, keep & (here < last), state, marked)[1]
+
+    @property
+    def step_rows(self) -> int:
+        """The rows of a step come in multiples of this."""
+        return self.decoder.step_rows
 
     def first(self, batch: Batch) -> Tensor:
         """The last token of every prompt (B): what the first step is fed."""
@@ -143,4 +156,4 @@ class LanguageModel(nn.Module):
         if isinstance(at, Tensor) and self.max_positions is not None:
             at = at.clamp(max=self.max_positions - 1)  # rows that have ended walk on, unheard
         states, state = self.decoder.step(self.embed(ids[:, None], at), state)
-        return self.output(states[:, 0]), state
+        return self.output(states)[:, 0], state

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..parts.embed import Embed
+from ..parts.product import ROWS, Linear
 from ..shapes import Batch, Keep, Logits, States
 from .interface import Memory, Predictions
 
@@ -75,9 +76,9 @@ class Translator(nn.Module):
         self.banned = tuple(sorted(marks)) if ends.banned is None else ends.banned
         self.max_positions = ends.max_positions
 
-    def output(self, ends: Ends) -> nn.Linear:
+    def output(self, ends: Ends) -> Linear:
         V, C = self.target_embed.token.weight.shape
-        head = nn.Linear(C, V, bias=ends.bias)
+        head = Linear(C, V, bias=ends.bias)
         nn.init.normal_(head.weight, std=C**-0.5)
         if ends.tie in ("all", "target"):
             head.weight = self.target_embed.token.weight
@@ -97,7 +98,12 @@ class Translator(nn.Module):
         """ids (R) -> logits (R, V) and the next state."""
         x = self.target_embed(ids[:, None], state.length)
         states, state = self.decoder.step(x, state)  # type: ignore[operator]
-        return self.head(self.scaled(states[:, 0])), state
+        return self.head(self.scaled(states))[:, 0], state
+
+    @property
+    def step_rows(self) -> int:
+        """The rows of a step come in multiples of this."""
+        return int(getattr(self.decoder, "step_rows", ROWS))
 
     def shift(self, target: Tensor) -> Tensor:
         """What the decoder is fed when it must predict the target."""
@@ -126,8 +132,9 @@ class Translator(nn.Module):
             fed = self.guessed(batch, fed, memory, forcing, rng)
         keep = batch.target_keep
         states = self.states(batch, fed, memory)[keep]  # (B, T, C) -> (N, C)
-        if not isinstance(self.head, nn.Linear):
+        if not isinstance(self.head, Linear):
             return self.head(states)  # type: ignore[no-any-return]  # raises
+        self.head.forget()
         return Predictions(states, self.head.weight, self.head.bias, batch.target[keep])
 
     @torch.no_grad()

@@ -121,6 +121,10 @@ class TransformerWriter(nn.Module):
         dropped: States = self.drop(states)
         return dropped
 
+    @property
+    def step_rows(self) -> int:
+        return self.stack.step_rows
+
     def start(self, memory: Memory) -> StackState:
         rows = memory.states.shape[0]
         return self.stack.start(rows, memory.states, memory.states, memory.keep)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from .favor import Favor, Features
 from .linear import Sums
 from .norms import RMSNorm
 from .patterns import Allowed
+from .product import Linear, Step, stepping
 from .scores import Additive, General, Score, unit
 
 Probe = Callable[[Maps], None]
@@ -101,12 +103,10 @@ class Attention(nn.Module):
         super().__init__()
         C, D, H, Hkv = config.d_model, config.head_width, config.n_heads, config.kv_heads
         S = config.d_memory or C
-        self.q = nn.Linear(C, H * D, bias=config.bias)
-        self.k = nn.Linear(S, Hkv * D, bias=config.bias)
-        self.v = nn.Linear(S, Hkv * D, bias=config.bias)
-        self.o = nn.Linear(
-            H * D, C, bias=config.bias if config.out_bias is None else config.out_bias
-        )
+        self.q = Linear(C, H * D, bias=config.bias)
+        self.k = Linear(S, Hkv * D, bias=config.bias)
+        self.v = Linear(S, Hkv * D, bias=config.bias)
+        self.o = Linear(H * D, C, bias=config.bias if config.out_bias is None else config.out_bias)
         self.n_heads, self.n_kv_heads, self.d_head, self.kind = H, Hkv, D, config.score
         plain = 1.0 if config.score in ("dot", "cosine") else D**-0.5
         self.scale = plain if config.scale is None else config.scale
@@ -119,17 +119,42 @@ class Attention(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.favor = None if config.features is None else Favor(config.features, D)
         self.probe: Probe | None = None
+        self.own = Step()
+
+    def of_one(self, x: States, place: States | None = None) -> tuple[Heads, Heads, Heads]:
+        """q, k and v of a sequence that looks at itself: in a step of decoding by one product."""
+        if not stepping(x) or place is not None:
+            if self.own.held is not None and torch.is_grad_enabled():
+                self.own.held = None
+            q = self.queries(x if place is None else x + place)
+            return q, *self.keys(x, place)
+        widths = [part.out_features for part in (self.q, self.k, self.v)]
+        q, k, v = torch.split(self.own.product(x, self.q, self.k, self.v), widths, -1)
+        return self.as_queries(q), self.as_keys(k), self.as_values(v)
+
+    def train(self, mode: bool = True) -> Self:
+        self.own.held = None
+        return super().train(mode)
 
     def keys(self, memory: States, place: States | None = None) -> tuple[Heads, Heads]:
         """(B, S, C) -> k and v, each (B, Hkv, S, D).  `place` is added to what the keys are made of, not the values."""
-        k = self.k(memory if place is None else memory + place).unflatten(-1, (self.n_kv_heads, -1))
-        v = self.v(memory).unflatten(-1, (self.n_kv_heads, -1)).transpose(1, 2)
+        k = self.k(memory if place is None else memory + place)
+        return self.as_keys(k), self.as_values(self.v(memory))
+
+    def as_keys(self, k: States) -> Heads:
+        k = k.view(*k.shape[:-1], self.n_kv_heads, self.d_head)
         k = (self.k_norm(k) if self.normed else k).transpose(1, 2)
-        return (unit(k) if self.kind == "cosine" else k), v
+        return unit(k) if self.kind == "cosine" else k
+
+    def as_values(self, v: States) -> Heads:
+        return v.view(*v.shape[:-1], self.n_kv_heads, self.d_head).transpose(1, 2)
 
     def queries(self, x: States) -> Heads:
         """(B, T, C) -> q (B, H, T, D), changed so that the score is a dot product."""
-        q: Tensor = self.q(x).unflatten(-1, (self.n_heads, -1))
+        return self.as_queries(self.q(x))
+
+    def as_queries(self, q: States) -> Heads:
+        q = q.view(*q.shape[:-1], self.n_heads, self.d_head)
         q = (self.q_norm(q) if self.normed else q).transpose(1, 2)
         if self.sharpness is not None:
             return unit(q) * self.sharpness

@@ -18,6 +18,7 @@ from .linear import Sums
 from .norms import Norm, make_norm
 from .patterns import Allowed, Causal, Full, Pattern, Window, parse
 from .positions import Alibi, BucketBias, Buckets, Rotary, Turn, rotate
+from .product import ROWS, Linear
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -128,9 +129,9 @@ class FeedForward(nn.Module):
     def __init__(self, config: StackConfig) -> None:
         super().__init__()
         C, n = config.d_model, config.d_ff
-        self.up = nn.Linear(C, n, bias=config.bias)
-        self.gate = nn.Linear(C, n, bias=config.bias) if config.gated else None
-        self.down = nn.Linear(n, C, bias=config.bias)
+        self.up = Linear(C, n, bias=config.bias)
+        self.gate = Linear(C, n, bias=config.bias) if config.gated else None
+        self.down = Linear(n, C, bias=config.bias)
         self.act = ACTIVATIONS[config.activation]
         self.drop = Dropout(config.ff_dropout)
 
@@ -197,7 +198,7 @@ class Block(nn.Module):
     ) -> tuple[States, KV | Sums | None]:
         """x (B, T, C) -> x (B, T, C), and the cache that now holds it, where `past` is given."""
         h = self.enter(x, self.attn_norm)
-        q, (k, v) = self.attn.queries(placed(h, sight)), self.attn.keys(h, sight.place)
+        q, k, v = self.attn.of_one(h, sight.place)
         if sight.turn is not None:
             q, k = rotate(q, sight.turn), rotate(k, sight.turn)
         y, kv = self.look(q, k, v, sight, past)
@@ -235,7 +236,7 @@ class StackState:
 
     own: tuple[KV | Sums, ...]
     cross: tuple[Pair, ...]
-    memory_keep: Keep | None
+    memory: Allowed | None  # whom a token sees there
     owner: Tensor  # (R)
     length: int
     lengths: Tensor | None = None
@@ -247,10 +248,11 @@ class StackState:
         own = tuple(kv.reorder(rows) for kv in self.own)
         marked = None if self.marked is None else self.marked.index_select(0, rows)
         moved = replace(self, own=own, owner=owner, lengths=lengths, marked=marked)
-        if self.memory_keep is None or torch.equal(owner, self.owner):
+        if self.memory is None or torch.equal(owner, self.owner):
             return moved
         cross = tuple((k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.cross)
-        return replace(moved, cross=cross, memory_keep=self.memory_keep.index_select(0, rows))
+        keep = self.memory.keep.index_select(0, rows)
+        return replace(moved, cross=cross, memory=replace(self.memory, keep=keep))
 
 
 class Stack(nn.Module):
@@ -329,6 +331,16 @@ class Stack(nn.Module):
     def each(self) -> Sequence[Block]:
         return list(self.blocks)  # type: ignore[arg-type]
 
+    @property
+    def step_rows(self) -> int:
+        """The fewest rows of a step that keep their bits beside others (law 2).
+
+        16 where features are products of heads, and where an exponential meets a width that is not whole sixteens: its last
+        numbers are computed another way, and which are last depends on the rows."""
+        config = self.config
+        ragged = config.activation != "relu" and config.d_ff % ROWS
+        return ROWS if ragged or config.features is not None else 1
+
     def start(
         self, rows: int, like: Tensor, memory: States | None, memory_keep: Keep | None
     ) -> StackState:
@@ -336,7 +348,7 @@ class Stack(nn.Module):
         return StackState(
             own=tuple(self.unwritten(rows, like) for _ in self.each),
             cross=() if memory is None else tuple(b.cross.keys(memory) for b in self.each),
-            memory_keep=memory_keep,
+            memory=None if memory_keep is None else Allowed.of(Full(), memory_keep, 1),
             owner=torch.arange(rows, device=like.device),
             length=0,
         )
@@ -381,10 +393,8 @@ class Stack(nn.Module):
         self, x: States, own: Allowed, state: StackState, past: Past
     ) -> tuple[States, tuple[KV | Sums, ...]]:
         """x (R, T, C) through all blocks, each writing its own cache where `past` says."""
-        seen, kept = None, []
-        if state.memory_keep is not None:
-            seen = Allowed.of(Full(), state.memory_keep, x.shape[1])
-        sights = self.sights(own, own.positions, seen, x)
+        kept = []
+        sights = self.sights(own, own.positions, state.memory, x)
         for i, (block, sight) in enumerate(zip(self.each, sights, strict=True)):
             cross = state.cross[i] if state.cross else None
             x, kv = block(x, sight, past=replace(past, kv=state.own[i]), cross=cross)

@@ -155,7 +155,13 @@ def one_query(
 
     The fused kernel's last bits depend on which thread a row falls to, these do not (law 2; docs/diary.md)."""
     s = (q * k).sum(-1).unsqueeze(2) * scale  # (R, H, S, D) -> (R, H, 1, S)
-    return mix(softmax(s if bias is None else s + bias, allowed.dense()), v)
+    s = s if bias is None else s + bias
+    if s.shape[-1] % BLOCK:
+        return mix(softmax(s, allowed.dense()), v)
+    # torch's softmax adds sixteens lane by lane: zeros at the end change nothing, as in `steady_sum`
+    weights = torch.softmax(s.masked_fill(allowed.hidden, -torch.inf), -1)
+    blind = allowed.blind
+    return mix(weights if blind is None else weights.masked_fill(blind, 0.0), v)
 
 
 def mix(weights: Maps, v: Heads) -> Heads:

@@ -94,6 +94,11 @@ class Allowed:
         return self.mask
 
     @cached_property
+    def hidden(self) -> Mask:
+        """What may not be looked at (B, 1, T, S): the other side of `mask`."""
+        return ~self.mask
+
+    @cached_property
     def triangle(self) -> bool:
         """True where the mask is j <= i for all rows, and nothing else: kernels know that one without being shown."""
         if self.pattern != Causal() or self.group is not None or self.positions.dim() != 1:
@@ -175,7 +180,7 @@ class Allowed:
         """The truth as numbers to add to scores: 0 where allowed, -inf elsewhere.  Made once per batch."""
         if dtype not in self._added:
             zeros = torch.zeros(self.mask.shape, dtype=dtype, device=self.mask.device)
-            self._added[dtype] = zeros.masked_fill(~self.mask, -torch.inf)
+            self._added[dtype] = zeros.masked_fill(self.hidden, -torch.inf)
         return self._added[dtype]
 
 
