@@ -1,46 +1,78 @@
-"""Decoding speed: sentences per second, ours against transformers' MarianMTModel.generate, side by side.
+"""Decoding speed: answers per second, ours against transformers' generate of the same sizes, side by side.
 
-    python bench/decode_speed.py [--sizes tiny,base] [--threads 2] [--samples 5] [--out decode_speed.json]
+    python bench/decode_speed.py [--sizes tiny,base,gpt2] [--asks 1x1,32x1,1x4,32x4] [--threads 2] [--samples 5] [--out decode_speed.json]
 
-Random weights, sources of 20 tokens, 25 forced steps (<eos> cannot come before), batch 1 and 32, greedy and beam 4.
-tiny: 4+4 layers, d 128, ffn 256, 4 heads, 10,000 pieces.  base: 6+6, 512, 2,048, 8 heads, 32,000."""
+Random weights, batch 1 and 32, greedy and beam 4; <eos> cannot come before the last step.
+tiny (beside MarianMTModel): 4+4 layers, d 128, ffn 256, 4 heads, 10,000 pieces; sources of 20 tokens, 25 steps.
+base (beside MarianMTModel): 6+6, 512, 2,048, 8 heads, 32,000; the same.
+gpt2 (beside GPT2LMHeadModel): GPT-2 small, 124 million; prompts of 64 tokens, 64 new ones."""
 
 import argparse
 import random
 import time
 from collections.abc import Callable
+from typing import Any
 
 import side
 
 SIZES = {
-    "tiny": {"layers": 4, "C": 128, "F": 256, "H": 4, "V": 10_000},
-    "base": {"layers": 6, "C": 512, "F": 2048, "H": 8, "V": 32_000},
-    "smoke": {"layers": 1, "C": 16, "F": 32, "H": 2, "V": 100},
+    "tiny": {"layers": 4, "C": 128, "F": 256, "H": 4, "V": 10_000, "source": 20, "steps": 25},
+    "base": {"layers": 6, "C": 512, "F": 2048, "H": 8, "V": 32_000, "source": 20, "steps": 25},
+    "gpt2": {"layers": 12, "C": 768, "F": 3072, "H": 12, "V": 50_257, "source": 64, "steps": 64},
 }
-STEPS, SOURCE = 25, 20
+SMOKE = {"layers": 1, "C": 16, "F": 32, "H": 2, "V": 100, "source": 5, "steps": 4}
 Decode = Callable[[list[list[int]], int], int]  # sources, beam -> tokens made for the first
 
 
-def ours(size: dict[str, int]) -> Decode:
+def ours(size: dict[str, int], prompted: bool) -> Decode:
     from qkv.decode.answer import SearchConfig
     from qkv.decode.engine import Engine
     from qkv.models import build, configure
 
     values = {
-        "family": "transformer", "vocab_size": size["V"], "d_model": size["C"], "n_heads": size["H"],
-        "d_ff": size["F"], "encoder_layers": size["layers"], "decoder_layers": size["layers"],
+        "vocab_size": size["V"], "d_model": size["C"], "n_heads": size["H"], "d_ff": size["F"],
     }  # fmt: skip
-    net = build(configure(values)).eval()
+    n, steps = size["layers"], size["steps"]
+    depth = {"n_layers": n} if prompted else {"encoder_layers": n, "decoder_layers": n}
+    family = "gpt2" if prompted else "transformer"
+    net = build(configure({"family": family} | values | depth)).eval()
 
     def decode(sources: list[list[int]], beam: int) -> int:
-        config = SearchConfig(beam=beam, max_new_tokens=STEPS, min_new_tokens=STEPS)
+        config = SearchConfig(beam=beam, max_new_tokens=steps, min_new_tokens=steps)
         return len(Engine(net, config)(sources)[0][0].ids)
 
     return decode
 
 
-def marian(size: dict[str, int]) -> Decode:
+def theirs(size: dict[str, int], prompted: bool) -> Decode:
     import torch
+
+    net = (gpt2 if prompted else marian)(size).eval()
+    net.generation_config.max_length = None
+
+    @torch.inference_mode()
+    def decode(sources: list[list[int]], beam: int) -> int:
+        ids, steps = torch.tensor(sources), size["steps"]
+        out = net.generate(
+            ids, attention_mask=torch.ones_like(ids), num_beams=beam, do_sample=False,
+            min_new_tokens=steps, max_new_tokens=steps, early_stopping=beam > 1,
+        )  # fmt: skip
+        return out.shape[1] - (len(sources[0]) if prompted else 1)
+
+    return decode
+
+
+def gpt2(size: dict[str, int]) -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=size["V"], n_embd=size["C"], n_layer=size["layers"], n_head=size["H"],
+        n_inner=size["F"], bos_token_id=0, eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    return GPT2LMHeadModel(config)
+
+
+def marian(size: dict[str, int]) -> Any:
     from transformers import MarianConfig, MarianMTModel
 
     n, C, F, H = size["layers"], size["C"], size["F"], size["H"]
@@ -50,19 +82,7 @@ def marian(size: dict[str, int]) -> Decode:
         activation_function="relu", scale_embedding=True, pad_token_id=0, eos_token_id=2,
         decoder_start_token_id=1, forced_eos_token_id=None, max_position_embeddings=64,
     )  # fmt: skip
-    net = MarianMTModel(config).eval()
-    net.generation_config.max_length = None
-
-    @torch.inference_mode()
-    def decode(sources: list[list[int]], beam: int) -> int:
-        ids = torch.tensor(sources)
-        out = net.generate(
-            ids, attention_mask=torch.ones_like(ids), num_beams=beam, do_sample=False,
-            min_new_tokens=STEPS, max_new_tokens=STEPS, early_stopping=beam > 1,
-        )  # fmt: skip
-        return out.shape[1] - 1
-
-    return decode
+    return MarianMTModel(config)
 
 
 def work(args: argparse.Namespace) -> None:
@@ -74,9 +94,10 @@ def work(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     kind, name = args.worker.split("-")
-    size = SIZES["smoke" if args.tiny else name]
-    decode, rng = {"ours": ours, "marian": marian}[kind](size), random.Random(0)
-    sources = [[rng.randrange(4, size["V"]) for _ in range(SOURCE - 1)] + [2] for _ in range(64)]
+    size, rng = SMOKE if args.tiny else SIZES[name], random.Random(0)
+    decode = {"ours": ours, "transformers": theirs}[kind](size, name == "gpt2")
+    words = range(size["source"] - 1)
+    sources = [[rng.randrange(4, size["V"]) for _ in words] + [2] for _ in range(64)]
     decode(sources[:1], 1)
     decode(sources[:32], 4)
 
@@ -95,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--sizes", default="tiny,base")
+    parser.add_argument("--sizes", default=",".join(SIZES))
     parser.add_argument("--asks", default="1x1,32x1,1x4,32x4", help="batch x beam")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--samples", type=int, default=5, help="rounds")
@@ -111,7 +132,7 @@ def main() -> None:
     options = [f"--{k}={getattr(args, k)}" for k in ("threads", "seconds")] + ["--tiny"] * args.tiny
     asks, found = args.asks.split(","), {}
     for size in args.sizes.split(","):
-        names = [f"ours-{size}", f"marian-{size}"]
+        names = [f"ours-{size}", f"transformers-{size}"]
         found |= side.side_by_side(
             __file__, names, options, threads=args.threads, rounds=args.samples, asks=asks
         )
@@ -120,9 +141,9 @@ def main() -> None:
     }
     rows: list[tuple[object, ...]] = []
     for size in args.sizes.split(","):
-        a, b = speed[f"ours-{size}"], speed[f"marian-{size}"]
+        a, b = speed[f"ours-{size}"], speed[f"transformers-{size}"]
         rows.append((size, "ours", *(a[x] for x in asks)))
-        rows.append((size, "marian", *(b[x] for x in asks)))
+        rows.append((size, "transformers", *(b[x] for x in asks)))
         rows.append((size, "ratio", *(f"{a[x] / b[x]:.2f}" for x in asks)))
     head = ("model", "who", *(f"batch {x.split('x')[0]}, beam {x.split('x')[1]}" for x in asks))
     facts = {
@@ -132,7 +153,7 @@ def main() -> None:
         "samples": found,
     }
     side.report(
-        f"Decoding, {STEPS} forced steps, sentences per second",
+        "Decoding, answers per second",
         side.table(head, rows),
         facts,
         args.out,

@@ -90,10 +90,10 @@ def test_training_speed_of_the_peers(tmp_path):
 @pytest.mark.slow
 @needs_transformers
 def test_decoding_speed_makes_all_steps_on_both_sides(tmp_path):
-    words = ["--threads=1", "--samples=1", "--sizes=tiny", "--asks=1x1,2x4"]
+    words = ["--threads=1", "--samples=1", "--sizes=tiny,gpt2", "--asks=1x1,2x4"]
     found = run("decode_speed.py", tmp_path / "d.json", *words)
     made = {s["tokens"] for asked in found["samples"].values() for (s,) in asked.values()}
-    assert made == {25.0}
+    assert made == {4.0}
 
 
 def test_fashion_compares_vit_and_hybrid(tmp_path):
