@@ -47,18 +47,36 @@ def test_it_equals_the_slow_twin_and_float64(d_in, d_out, bias, rows):
 
 @torch.no_grad()
 def test_large_matrices_are_packed_where_the_trial_holds():
-    held = product.hold([], [Linear(256, 256)])
-    assert held.packed == (product.PACKS and product._steady[256, 256, torch.get_num_threads()])
-    assert not product.hold([], [Linear(64, 64)]).packed
-    assert not product.hold([], [Linear(256, 256).double()]).packed
+    large, small, wide = Linear(256, 256), Linear(64, 64), Linear(256, 256).double()
+    held = product.hold([], [large])
+    if product.PACKS:
+        made = torch.ops.mkldnn._reorder_linear_weight(large.weight.detach())
+        assert held.packed == (product.fewest(product.packed_product, made) == 1)
+    for layer in (small, wide):
+        held = product.hold([], [layer])
+        assert not held.packed and held.rows in (1, 4, 8, 16)
 
 
 @torch.no_grad()
-def test_where_the_trial_fails_rows_are_filled_up(monkeypatch):
-    monkeypatch.setattr(product, "steady", lambda weight, packed: False)
+def test_where_the_trial_fails_rows_are_filled_up_to_16(monkeypatch):
+    monkeypatch.setattr(product, "fewest", lambda product, weight: 16)
     layer, x = Linear(256, 256), step_of(3, 256)
     assert torch.equal(layer(x), filled_product(x, layer.weight, layer.bias))
-    assert not layer.one.held.packed
+    assert not layer.one.held.packed and layer.one.held.rows == 16
+
+
+def test_the_trial_finds_a_product_whose_bits_depend_on_the_rows():
+    def unsteady(least):
+        def multiply(x, weight, bias):
+            y = F.linear(x.double(), weight.double()).float()
+            return y if len(x) >= least else y * (1 + 2**-23)
+
+        multiply.__name__ = f"unsteady below {least}"
+        return multiply
+
+    weight = torch.randn(8, 8)
+    found = [product.fewest(unsteady(n), weight) for n in (1, 2, 4, 5, 8, 9, 16)]
+    assert found == [1, 4, 4, 8, 8, 16, 16]
 
 
 @pytest.mark.parametrize("width", [32, 256])

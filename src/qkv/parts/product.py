@@ -3,9 +3,9 @@
 MKL packs a matrix anew at every call, and its last bits depend on how many rows there are below 16 (law 2).  oneDNN keeps
 the weights in an order of its own, reads them once a step, and gives a row the same bits beside any others: for one row
 that is 3 to 5 times as fast (docs/diary.md).  Whether it is so on this processor is tried before it is relied on; where it
-is not, and where matrices are small, rows are filled up to 16."""
+is not, and where matrices are small, rows are filled up to as many as keep their bits: 16, or 4 or 8 where that was tried."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,13 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
 ROWS = 16
+FEWER = (1, 4, 8)  # rows that may do as well: tried
 LEAST = 1 << 16  # weights from which oneDNN's start is worth it
 TRIED = 64  # rows of the trial
 OPS = ("_reorder_linear_weight", "_linear_pointwise")
 PACKS = torch._C._has_mkldnn and all(hasattr(torch.ops.mkldnn, n) for n in OPS)
 
-_steady: dict[tuple[int, ...], bool] = {}
+_fewest: dict[tuple[object, ...], int] = {}
 
 
 def packed_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -27,36 +30,44 @@ def packed_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return y
 
 
-def filled_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x Wᵀ + b for x (R, 1, C), with rows filled up to a multiple of 16: the slow twin of `packed_product`."""
-    R = x.shape[0]
-    if R % ROWS == 0:
-        return F.linear(x, weight, bias)
-    # two axes: three, and not contiguous, would be multiplied row by row
-    full = x[0].expand(ROWS, -1) if R == 1 else F.pad(x[:, 0], (0, 0, 0, -R % ROWS))
-    return F.linear(full, weight, bias)[:R].unsqueeze(1)
+def filled_product(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int = ROWS) -> Tensor:
+    """x Wᵀ + b for x (R, 1, C), filled up to a multiple of `rows`: with 16 the slow twin of all others."""
+    R, x = x.shape[0], x.select(1, 0)  # three axes, not contiguous, would be multiplied row by row
+    if R % rows:
+        x = x.expand(rows, -1) if R == 1 else F.pad(x, (0, 0, 0, -R % rows))
+    return F.linear(x, weight, bias)[:R].unsqueeze(1)
 
 
-def steady(weight: Tensor, packed: Tensor) -> bool:
-    """Does a row of a packed product keep its bits beside 0 … 63 others?  Tried once per shape and number of threads."""
-    how = (*weight.shape, torch.get_num_threads())
-    if how not in _steady:
-        x = torch.randn(TRIED, weight.shape[1], generator=torch.Generator().manual_seed(0))
-        y = packed_product(x, packed, None)
-        parts = [slice(0, n) for n in (1, 2, 3, 4, 5, 8, 15, 16, 33)]
-        parts += [slice(7, 8), slice(21, 23), slice(60, 64)]
-        _steady[how] = all(torch.equal(packed_product(x[p], packed, None), y[p]) for p in parts)
-    return _steady[how]
+def fewest(product: Product, weight: Tensor) -> int:
+    """The fewest rows, and multiples of them, with which a row of a product keeps the bits it has beside 63 others.
+
+    Tried once per product, shape, precision and number of threads; 16 are the law's (DESIGN, law 2)."""
+    how = product.__name__, *weight.shape, weight.dtype, torch.get_num_threads()
+    if how not in _fewest:
+        rng = torch.Generator().manual_seed(0)
+        x = torch.randn(TRIED, weight.shape[1], generator=rng).to(weight)
+        y = product(x, weight, None)
+
+        def keeps(n: int) -> bool:
+            cuts = [(0, k * n) for k in (1, 2, 3, 4, 5, 9, 15) if k * n <= TRIED]
+            cuts += [(TRIED - n, TRIED), (7, 7 + n)]
+            return all(torch.equal(product(x[i:j], weight, None), y[i:j]) for i, j in cuts)
+
+        _fewest[how] = next((n for n in FEWER if keeps(n)), ROWS)
+    return _fewest[how]
 
 
 @dataclass(frozen=True)
 class Held:
-    """What a step multiplies with: matrices one below the other, in oneDNN's order where `packed`, and their biases."""
+    """What a step multiplies with: matrices one below the other, in oneDNN's order where `packed`, and their biases.
+
+    Else rows are filled up to a multiple of `rows`."""
 
     key: list[int]
     weight: Tensor
     bias: Tensor | None
     packed: bool
+    rows: int
 
 
 class Step:
@@ -82,7 +93,9 @@ class Step:
             made = [filled_product(x, p.weight, p.bias) for p in parts]
             return made[0] if len(made) == 1 else torch.cat(made, -1)
         held = self.of(parts)
-        return (packed_product if held.packed else filled_product)(x, held.weight, held.bias)
+        if held.packed:
+            return packed_product(x, held.weight, held.bias)
+        return filled_product(x, held.weight, held.bias, held.rows)
 
     def of(self, parts: Sequence[nn.Linear]) -> Held:
         key = [torch.get_num_threads()]
@@ -104,9 +117,9 @@ def hold(key: list[int], parts: Sequence[nn.Linear]) -> Held:
     single = weight.dtype == torch.float32 and weight.device.type == "cpu"
     if PACKS and single and weight.numel() >= LEAST:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight)
-        if steady(weight, packed):
-            return Held(key, packed, bias, True)
-    return Held(key, weight, bias, False)
+        if fewest(packed_product, packed) == 1:
+            return Held(key, packed, bias, True, 1)
+    return Held(key, weight, bias, False, fewest(F.linear, weight))
 
 
 def stepping(x: Tensor) -> bool:
