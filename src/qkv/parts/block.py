@@ -31,6 +31,26 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+GELUS = ACTIVATIONS["gelu"], ACTIVATIONS["gelu_tanh"]  # torch shares these out in its own way
+VECTOR = 64  # numbers that torch's kernels take at once, at most
+SHARE = 32768  # numbers from which it gives each thread a share
+
+
+def elementwise(act: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """act(x), where the bits of a number do not depend on those beside it (law 2).
+
+    torch computes an exponential of whole vectors one way, and of what is left at the end of a thread's share another.  So
+    shares are filled up to whole vectors; where widths are multiples of 64 they are."""
+    if torch.is_grad_enabled() or x.device.type != "cpu" or act is F.relu:
+        return act(x)
+    n, threads = x.numel(), torch.get_num_threads()
+    shares = max(1, min(threads, -(-n // SHARE)))
+    if act in GELUS:
+        shares = threads if n > SHARE // 2 else 1
+    extra = -n % (VECTOR * shares)
+    return act(F.pad(x.reshape(-1), (0, extra)))[:n].view(x.shape) if extra else act(x)
+
+
 @dataclass(frozen=True, kw_only=True)
 class StackConfig:
     n_layers: int
@@ -136,7 +156,10 @@ class FeedForward(nn.Module):
         self.drop = Dropout(config.ff_dropout)
 
     def forward(self, x: States) -> States:
-        h = self.act(self.up(x)) if self.gate is None else self.act(self.gate(x)) * self.up(x)
+        if self.gate is None:
+            h = elementwise(self.act, self.up(x))
+        else:
+            h = elementwise(self.act, self.gate(x)) * self.up(x)
         y: Tensor = self.down(self.drop(h))
         return y
 
@@ -333,13 +356,8 @@ class Stack(nn.Module):
 
     @property
     def step_rows(self) -> int:
-        """The fewest rows of a step that keep their bits beside others (law 2).
-
-        16 where features are products of heads, and where an exponential meets a width that is not whole sixteens: its last
-        numbers are computed another way, and which are last depends on the rows."""
-        config = self.config
-        ragged = config.activation != "relu" and config.d_ff % ROWS
-        return ROWS if ragged or config.features is not None else 1
+        """The fewest rows of a step that keep their bits beside others (law 2): 16 where features are products of heads."""
+        return 1 if self.config.features is None else ROWS
 
     def start(
         self, rows: int, like: Tensor, memory: States | None, memory_keep: Keep | None
