@@ -65,6 +65,23 @@ def test_where_the_trial_fails_rows_are_filled_up_to_16(monkeypatch):
     assert not layer.one.held.packed and layer.one.held.rows == 16
 
 
+@pytest.mark.skipif(not product.PACKS, reason="this torch has no oneDNN")
+@torch.no_grad()
+def test_packed_weights_leave_memory_for_others(monkeypatch):
+    before, layer = product._bytes[0], Linear(256, 256)
+    layer(step_of(1, 256))
+    assert product._bytes[0] == before + 256 * 256 * 4
+    monkeypatch.setattr(product, "memory", lambda: (before + 256 * 256 * 4) / product.SHARE)
+    other = Linear(256, 256)
+    other(step_of(1, 256))
+    assert layer.one.held.packed and not other.one.held.packed
+    del layer
+    assert product._bytes[0] == before
+    other.forget()
+    other(step_of(1, 256))
+    assert other.one.held.packed
+
+
 def test_the_trial_finds_a_product_whose_bits_depend_on_the_rows():
     def unsteady(least):
         def multiply(x, weight, bias):

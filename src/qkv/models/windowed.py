@@ -84,6 +84,9 @@ class LongAttention(Attention):
     def queries(self, x: States) -> Heads:
         return torch.cat([self.split(self.q(x)), self.split(x)], -1)
 
+    def of_one(self, x: States, place: States | None = None) -> tuple[Heads, Heads, Heads]:
+        return self.queries(x if place is None else x + place), *self.keys(x, place)
+
     def sides(self, allowed: Allowed) -> Iterator[tuple[slice, Allowed]]:
         """Heads, and what they may see."""
         plain = self.n_heads if self.dilated is None else self.n_heads - self.n_dilated

@@ -5,8 +5,12 @@ the weights in an order of its own, reads them once a step, and gives a row the 
 that is 3 to 5 times as fast (docs/diary.md).  Whether it is so on this processor is tried before it is relied on; where it
 is not, and where matrices are small, rows are filled up to as many as keep their bits: 16, or 4 or 8 where that was tried."""
 
+import math
+import os
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Self
 
 import torch
@@ -22,7 +26,10 @@ TRIED = 64  # rows of the trial
 OPS = ("_reorder_linear_weight", "_linear_pointwise")
 PACKS = torch._C._has_mkldnn and all(hasattr(torch.ops.mkldnn, n) for n in OPS)
 
+SHARE = 0.25  # of the machine's memory, at most, for packed weights; those of further models are not packed
+
 _fewest: dict[tuple[object, ...], int] = {}
+_bytes = [0]  # packed now
 
 
 def packed_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -42,7 +49,8 @@ def fewest(product: Product, weight: Tensor) -> int:
     """The fewest rows, and multiples of them, with which a row of a product keeps the bits it has beside 63 others.
 
     Tried once per product, shape, precision and number of threads; 16 are the law's (DESIGN, law 2)."""
-    how = product.__name__, *weight.shape, weight.dtype, torch.get_num_threads()
+    kind = weight.device.type, weight.dtype, torch.get_num_threads()
+    how = product.__name__, *weight.shape, *kind
     if how not in _fewest:
         rng = torch.Generator().manual_seed(0)
         x = torch.randn(TRIED, weight.shape[1], generator=rng).to(weight)
@@ -114,12 +122,35 @@ def hold(key: list[int], parts: Sequence[nn.Linear]) -> Held:
     if len(parts) > 1:
         weight = torch.cat([p.weight.detach() for p in parts])
         bias = None if bias is None else torch.cat([p.bias.detach() for p in parts])
-    single = weight.dtype == torch.float32 and weight.device.type == "cpu"
-    if PACKS and single and weight.numel() >= LEAST:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight)
-        if fewest(packed_product, packed) == 1:
-            return Held(key, packed, bias, True, 1)
+    packed = pack(weight)
+    if packed is not None and fewest(packed_product, packed) == 1:
+        return Held(key, packed, bias, True, 1)
     return Held(key, weight, bias, False, fewest(F.linear, weight))
+
+
+def pack(weight: Tensor) -> Tensor | None:
+    """The weights in oneDNN's order; None where they are few, not float32 on a CPU, or memory is not plenty."""
+    single = weight.dtype == torch.float32 and weight.device.type == "cpu"
+    size = weight.numel() * weight.element_size()
+    if not PACKS or not single or weight.numel() < LEAST or _bytes[0] + size > SHARE * memory():
+        return None
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
+    _bytes[0] += size
+    weakref.finalize(packed, _freed, size)
+    return packed
+
+
+def _freed(size: int) -> None:
+    _bytes[0] -= size
+
+
+@cache
+def memory() -> float:
+    """Bytes of the machine's memory; unknown: infinite."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf
 
 
 def stepping(x: Tensor) -> bool:
