@@ -23,7 +23,14 @@ def job(name: str, args: argparse.Namespace) -> tuple[Recipe, str]:
     s = SETTINGS[setting]
     steps, folder = args.steps or s["steps"], f"{args.data}/longdoc-authors-en"
     fields = {"text": "text", "label": "author"}
-    sizes = {"d_model": 64, "n_layers": 2, "n_heads": 2, "d_ff": 128, "dropout": 0.1}
+    sizes = {
+        "d_model": 64,
+        "n_layers": 2,
+        "n_heads": 2,
+        "d_ff": 128,
+        "dropout": 0.1,
+        "pooling": "mean",
+    }
     recipe = {
         "name": f"longdoc-{setting}-{name}-{args.seed}",
         "seed": args.seed,

@@ -65,6 +65,13 @@ MODELS = {
     },
     "rnn-encoder": {"family": "rnn-encoder", "size": "tiny", "head": "mlm"},
     "bert": {"family": "bert", "size": "tiny"},
+    "bert-mean": {
+        "family": "bert",
+        "size": "tiny",
+        "head": "classes",
+        "labels": ["a", "b"],
+        "pooling": "mean",
+    },
     "roberta": {"family": "bert", "size": "tiny", "layout": "roberta"},
     "longformer": {"family": "longformer", "size": "tiny", "window": 8},
     "longformer-marked": {
@@ -75,6 +82,7 @@ MODELS = {
         "dilation": [1, 2, 1],
         "dilated_heads": 1,
         "marked": "first",
+        "pooling": "mean",
     },
     "bigbird": {"family": "bigbird", "size": "tiny", "sparse": "blocks"},
     "bigbird-published": {"family": "bigbird", "size": "tiny", "block": 64},

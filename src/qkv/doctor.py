@@ -30,7 +30,7 @@ from .messages import t
 from .model import MULTIPLE, Model
 from .models import build
 from .models.encoder import TextEncoder
-from .models.interface import state_of
+from .models.interface import Memory, state_of
 from .models.seq2seq import NoHead
 from .parts.attention import attend
 from .parts.dropout import noise
@@ -108,7 +108,10 @@ def given(model: Model, n: int, seed: int = 0, longest: int = 24) -> Batch:
     """n examples of what the model reads: texts, or pictures."""
     if specimens.sees(model.net):
         return specimens.pictures(model.net, n, seed)
-    return batch_of(model.net, examples(model, n, seed, longest))
+    net, batch = model.net, batch_of(model.net, examples(model, n, seed, longest))
+    if isinstance(net, TextEncoder) and net.head.kind == "classes":
+        return replace(batch, label=torch.arange(n) % len(model.config.labels))
+    return batch
 
 
 def padding(net: Any) -> int:
@@ -121,15 +124,14 @@ def answers(net: Any) -> bool:
 
 
 def numbers(net: Any, batch: Batch) -> Tensor:
-    """What must keep its bits: the logits of real targets, or the states of a net that only reads."""
+    """What must keep its bits: the logits of real targets, or the states and the summary of a net that only reads."""
     if specimens.sees(net):
         return specimens.numbers(net, batch)
-    made: Tensor = (
-        net.logits(batch)[batch.target_keep]
-        if answers(net)
-        else net.encode(batch).states[batch.keep]
-    )
-    return made
+    if answers(net):
+        made: Tensor = net.logits(batch)[batch.target_keep]
+        return made
+    memory = net.encode(batch)
+    return torch.cat([memory.states[batch.keep].flatten(), memory.summary.flatten()])
 
 
 SMALL = {"d_model": 16, "d_ff": 24, "n_heads": 2, "n_kv_heads": None, "vocab_size": 19, "d_head": 8}
@@ -231,18 +233,18 @@ def _alone(differing: int, compared: int) -> Law:
 
 
 def _read_alone(model: Model, sources: list[list[int]]) -> Law:
-    """A reader's answer is the states of its source; sources in sixteens where the net asks for that."""
+    """A reader's answer is the states of its source and their summary; sources in sixteens where the net asks for that."""
 
-    def states(rows: list[list[int]]) -> Tensor:
+    def read(rows: list[list[int]]) -> list[Tensor]:
         ids, keep = pad(rows, padding(model.net), MULTIPLE)
         batch = pad_sources(Batch(ids, keep), source_rows(model.net)).to(model.device)
-        made: Tensor = model.net.encode(batch).states  # type: ignore[operator]
-        return made
+        memory: Memory = model.net.encode(batch)  # type: ignore[operator]
+        made = zip(rows, memory.states, memory.summary, strict=False)
+        return [torch.cat([x[: len(row)].flatten(), one]) for row, x, one in made]
 
-    together = states(sources)
+    together = read(sources)
     differing = sum(
-        not torch.equal(states([s])[0, : len(s)], together[i, : len(s)])
-        for i, s in enumerate(sources)
+        not torch.equal(read([s])[0], x) for s, x in zip(sources, together, strict=True)
     )
     return _alone(differing, len(sources))
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..parts.block import Activation, Stack, StackConfig
 from ..parts.embed import EmbedConfig
-from ..parts.heads import Pooler
+from ..parts.heads import Pooler, Pooling
 from ..parts.positions import sinusoid
 from ..weights.table import Op, Table
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
@@ -117,6 +117,7 @@ class BertConfig:
     activation: Activation = "gelu"
     norm_eps: float = EPS
     tie: bool = True
+    pooling: Pooling = "first"  # what stands for a text
     pooled: bool | None = None  # None: as the published class has it
     sinusoid: bool = False  # learned positions begin as sinusoids (DistilBERT)
     dropout: float = 0.1
@@ -165,7 +166,8 @@ class BertConfig:
 
     @property
     def has_pooler(self) -> bool:
-        return self.head in self.line.pooled if self.pooled is None else self.pooled
+        usual = self.head in self.line.pooled
+        return self.pooling == "first" and (usual if self.pooled is None else self.pooled)
 
     def embedded(self) -> EmbedConfig:
         return EmbedConfig(
@@ -222,6 +224,7 @@ def build(config: BertConfig) -> TextEncoder:
         Stack(config.stack()),
         Pooler(config.d_model) if config.has_pooler else None,
         config.headed(),
+        pooling=config.pooling,
         pad_id=max(config.pad_id or 0, 0),
         counted=counted,
     )

@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..parts.block import ACTIVATIONS, Activation, Stack, StackConfig
 from ..parts.dropout import Dropout
 from ..parts.embed import EmbedConfig
-from ..parts.heads import Pooler
+from ..parts.heads import Pooler, Pooling
 from ..parts.patterns import Blocks, Full, Pattern
 from ..shapes import Batch, Keep, States
 from ..weights.table import Op, Table
@@ -62,6 +62,7 @@ class BigBirdConfig:
     activation: Activation = "gelu_tanh"
     norm_eps: float = 1e-12
     tie: bool = True
+    pooling: Pooling = "first"  # what stands for a text
     pooled: bool | None = None  # None: as the published class has it
     dropout: float = 0.1
     attn_dropout: float = 0.1  # where all see all; sparse attention has none
@@ -88,7 +89,8 @@ class BigBirdConfig:
 
     @property
     def has_pooler(self) -> bool:
-        return self.head != "span" if self.pooled is None else self.pooled
+        usual = self.head != "span"
+        return self.pooling == "first" and (usual if self.pooled is None else self.pooled)
 
     def embedded(self) -> EmbedConfig:
         return EmbedConfig(
@@ -227,6 +229,7 @@ def build(config: BigBirdConfig) -> TextEncoder:
         stack,
         pooler(config.d_model) if config.has_pooler else None,
         config.headed(),
+        pooling=config.pooling,
         pad_id=max(config.pad_id or 0, 0),
         prepare=questions,
         barred=None if questions is None else questions.barred,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError, DataError
 from ..parts.block import Activation
 from ..parts.embed import Embed, EmbedConfig
-from ..parts.heads import Labels, Words
+from ..parts.heads import Labels, Mean, Pooling, Words
 from ..parts.patterns import restarted
 from ..parts.recurrent import in_sixteens
 from ..shapes import Batch, States
@@ -91,9 +91,10 @@ class TextEncoder(nn.Module):
     """head(encoder(embed(ids))).
 
     `encoder(x, keep, group=…, marked=…)` gives a state for each token, `pooler(states, keep)` one for the text (None: that of the
-    first token).  Learned positions end at `max_positions`; with `counted` they count the ids that are not that one, which itself has
-    the row before position 0 (RoBERTa, Longformer).  `prepare` fills in what a batch does not say and the family derives from
-    its ids (global tokens, segments); `barred(batch)` (B, S) is taken from the scores of tokens where no answer may stand."""
+    first token; with `pooling = "mean"` it is the mean of all instead).  Learned positions end at `max_positions`; with `counted`
+    they count the ids that are not that one, which itself has the row before position 0 (RoBERTa, Longformer).  `prepare` fills in
+    what a batch does not say and the family derives from its ids (global tokens, segments); `barred(batch)` (B, S) is taken from the
+    scores of tokens where no answer may stand."""
 
     source_rows = 16
 
@@ -104,13 +105,15 @@ class TextEncoder(nn.Module):
         pooler: nn.Module | None,
         head: HeadConfig,
         *,
+        pooling: Pooling = "first",
         pad_id: int = 0,
         counted: int | None = None,
         prepare: Callable[[Batch], Batch] | None = None,
         barred: Callable[[Batch], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.embed, self.encoder, self.pooler = Embed(embed), encoder, pooler
+        self.embed, self.encoder = Embed(embed), encoder
+        self.pooler = Mean() if pooling == "mean" else pooler
         self.prepare, self.barred = prepare, barred
         self.head = Head(head, self.embed.token)
         self.pad_id, self.counted = pad_id, counted

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import WeightsError
+from ..parts.heads import mean_state
 from ..shapes import Batch, Keep, Logits, States
 
 
@@ -23,8 +24,7 @@ class Memory:
     @property
     def mean(self) -> Tensor:
         """(B, C): the mean of the real states; zeros where there is none."""
-        real = self.keep[..., None].to(self.states.dtype)
-        return (self.states * real).sum(1) / real.sum(1).clamp(min=1)
+        return mean_state(self.states, self.keep)
 
 
 Per = Literal["token", "row"]  # what N counts: the batch's real target tokens, or its rows

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..parts.block import Activation, Stack, StackConfig
 from ..parts.embed import EmbedConfig
-from ..parts.heads import Pooler
+from ..parts.heads import Pooler, Pooling
 from ..parts.patterns import Dilated, Pattern
 from ..shapes import Batch
 from ..weights.table import Op, Table
@@ -58,6 +58,7 @@ class LongformerConfig:
     activation: Activation = "gelu"
     norm_eps: float = 1e-12
     tie: bool = True
+    pooling: Pooling = "first"  # what stands for a text
     pooled: bool | None = None  # None: only without a head
     dropout: float = 0.1
     attn_dropout: float = 0.1
@@ -101,7 +102,8 @@ class LongformerConfig:
 
     @property
     def has_pooler(self) -> bool:
-        return self.head == "none" if self.pooled is None else self.pooled
+        usual = self.head == "none"
+        return self.pooling == "first" and (usual if self.pooled is None else self.pooled)
 
     def embedded(self) -> EmbedConfig:
         return EmbedConfig(
@@ -199,6 +201,7 @@ def build(config: LongformerConfig) -> TextEncoder:
         stack,
         Pooler(config.d_model) if config.has_pooler else None,
         config.headed(),
+        pooling=config.pooling,
         pad_id=config.pad_id or 0,
         counted=config.pad_id,
         prepare=config.marks(),

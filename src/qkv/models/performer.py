@@ -7,16 +7,12 @@ were learned with one used with the other (section 4.2)."""
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
-from torch import nn
-
 from ..errors import ConfigError
 from ..parts import favor
 from ..parts.block import Activation, Stack, StackConfig
 from ..parts.embed import EmbedConfig
-from ..parts.heads import Pooler
+from ..parts.heads import Pooler, Pooling
 from ..parts.positions import Rotary
-from ..shapes import Keep, States
 from .decoder import DecoderEnds, LanguageModel
 from .encoder import HeadConfig, HeadKind, Problem, TextEncoder
 from .gpt2 import begin
@@ -47,7 +43,7 @@ class PerformerConfig:
     redraw: int = 0  # training steps between two draws of the features; 0: one draw for ever
     features_seed: int = 0  # of the first draw
     exact: bool = False  # the softmax itself
-    pooling: Literal["first", "mean"] = "first"  # what stands for a text
+    pooling: Pooling = "first"  # what stands for a text
     norm_eps: float = 1e-5
     tie: bool = True
     dropout: float = 0.1
@@ -110,14 +106,6 @@ class PerformerConfig:
         )
 
 
-class Mean(nn.Module):
-    """The mean of the real states, (B, S, C) -> (B, C)."""
-
-    def forward(self, x: States, keep: Keep) -> torch.Tensor:
-        real = keep[..., None].to(x.dtype)
-        return (x * real).sum(1) / real.sum(1).clamp(min=1)
-
-
 def build(config: PerformerConfig) -> LanguageModel | TextEncoder:
     net: LanguageModel | TextEncoder
     if config.causal:
@@ -125,9 +113,14 @@ def build(config: PerformerConfig) -> LanguageModel | TextEncoder:
         reach = config.max_positions if config.positions == "learned" else None
         net = LanguageModel(config.embedded(), config.stack(), replace(ends, max_positions=reach))
     else:
-        pooler = Mean() if config.pooling == "mean" else Pooler(config.d_model)
-        stack, pad_id = Stack(config.stack()), max(config.pad_id or 0, 0)
-        net = TextEncoder(config.embedded(), stack, pooler, config.headed(), pad_id=pad_id)
+        net = TextEncoder(
+            config.embedded(),
+            Stack(config.stack()),
+            Pooler(config.d_model),
+            config.headed(),
+            pooling=config.pooling,
+            pad_id=max(config.pad_id or 0, 0),
+        )
     begin(net, config.n_layers)
     favor.draw_all(net, config.features_seed)
     return net

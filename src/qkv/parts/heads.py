@@ -1,6 +1,7 @@
 """What stands on an encoder's states: one vector for the text, a word for every token, labels."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from .block import ACTIVATIONS, Activation
 from .dropout import Dropout
 from .patterns import Allowed, Full
 from .recurrent import in_sixteens
+
+Pooling = Literal["first", "mean"]  # what stands for a text
 
 
 class Pooler(nn.Module):
@@ -23,6 +26,19 @@ class Pooler(nn.Module):
     def forward(self, x: States, keep: Keep) -> Tensor:
         (y,) = in_sixteens(self.dense, x[:, 0])
         return y.tanh()
+
+
+def mean_state(x: States, keep: Keep) -> Tensor:
+    """The mean of the real states, (B, S, C) -> (B, C); zeros where there is none."""
+    real = keep[..., None].to(x.dtype)
+    return (x * real).sum(1) / real.sum(1).clamp(min=1)
+
+
+class Mean(nn.Module):
+    """The mean of the real states, (B, S, C) -> (B, C)."""
+
+    def forward(self, x: States, keep: Keep) -> Tensor:
+        return mean_state(x, keep)
 
 
 class Ends(nn.Module):
