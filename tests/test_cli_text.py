@@ -138,11 +138,32 @@ def test_the_next_commands_name_a_file_of_the_form_that_was_learned_from(home, c
     assert "classify-1 test.jsonl" in capsys.readouterr().out
 
 
-def test_an_error_counts_every_text_that_was_given(run):
-    said = run("fill", "--model", "runs/mlm-1", "", "Mina likes <mask> .", "", "no gap", code=1)
-    assert "text 4 has no gap" in said.err
-    said = run("generate", "--model", "runs/lm-1", "Mina", "Mina " * 90, code=1)
-    assert "prompt 2:" in said.err
+def test_a_text_that_cannot_be_answered_is_told_and_the_others_go_on(run, home):
+    """It is counted among all that were given; its line stays empty; a single one is an error as everywhere."""
+    given = ["", "Mina likes <mask> .", "no gap", "Jun likes <mask> ."]
+    said = run("fill", "--model", "runs/mlm-1", *given, code=1)
+    empty, first, bad, last = said.out.split("\n")[:4]
+    assert empty == bad == "" and first and last and "text 3 has no gap" in said.err
+    said = run("fill", "--model", "runs/mlm-1", *given, "--json", code=1)
+    rows = lines(said.out)
+    assert rows[2]["source"] == "no gap" and rows[2]["error"]["code"] == "QKV-033"
+    assert [row.get("text") for row in (rows[1], rows[3])] == [first, last]
+    long = "Mina " * 90
+    said = run("generate", "--model", "runs/lm-1", "Mina", long, "Jun", "--max-new-tokens", "2", code=1)  # fmt: skip
+    one, none, other = said.out.split("\n")[:3]
+    assert "prompt 2:" in said.err and one and none == "" and other
+    assert run("fill", "--model", "runs/mlm-1", "no gap", code=1).out == ""
+    text = "".join(f"Mina likes Seoul {'.' * (n % 3)}\n" for n in range(9)) + long + "\nJun .\n"
+    (home / "many.txt").write_text(text, "utf-8")
+    said = run("classify", "--model", "runs/classify-1", "@many.txt", code=1)
+    rows = said.out.split("\n")
+    assert [n for n, row in enumerate(rows[:11], 1) if not row] == [10] and "text 10 " in said.err
+
+
+def test_lines_before_one_that_cannot_be_read_are_answered(run, home):
+    (home / "half.txt").write_bytes(b"Mina .\nJun .\n\xff\xfe\nSora .\n")
+    said = run("classify", "--model", "runs/classify-1", "@half.txt", code=1)
+    assert said.out.count("\n") == 2 and "half.txt:3" in said.err
 
 
 def test_a_stride_without_a_window_is_refused(run):

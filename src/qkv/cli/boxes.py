@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import QkvError, UsageError
-from ..messages import language
-from .out import emit, here, one_line, result, say
+from .each import answered, tell
+from .out import emit, result, say
 from .parse import Args
-from .pictures import TOGETHER, answered
+from .pictures import TOGETHER
 from .use import flat, open_model, texts
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ def detect(args: Args) -> int:
                 if only:
                     raise answer
                 code = answer.exit_code
-                say(one_line(here(answer.line(language())), 4096))
-            elif to is not None:
+                tell(path, answer, args.json)
+                continue
+            if to is not None:
                 draw(model, answer, to)
             show(path, answer, args.json)
         sys.stdout.flush()
@@ -50,12 +51,11 @@ def detect(args: Args) -> int:
 
 def show(path: str, answer: Any, json: bool) -> None:
     if json:
-        failed = isinstance(answer, QkvError)
-        emit({"source": path, "error": answer.to_dict()} if failed else answer)
-    elif not isinstance(answer, QkvError):
-        for d in answer:
-            box = "\t".join(f"{v:.1f}" for v in d.box)
-            result(f"{flat(path)}\t{flat(d.label)}\t{d.score:.4f}\t{box}")
+        emit(answer)
+        return
+    for d in answer:
+        box = "\t".join(f"{v:.1f}" for v in d.box)
+        result(f"{flat(path)}\t{flat(d.label)}\t{d.score:.4f}\t{box}")
 
 
 def drawings(asked: str, pictures: Sequence[str]) -> list[Path]:

@@ -1,13 +1,13 @@
 """Pictures on the command line: each word and each line is the path of one."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
 from ..errors import QkvError
-from ..messages import language
-from .out import emit, here, one_line, result, say
+from .each import Ask, answered, tell
+from .out import emit, result
 from .use import flat
 
 TOGETHER = 16  # pictures asked about in one go
@@ -15,7 +15,7 @@ TOGETHER = 16  # pictures asked about in one go
 
 def over_pictures(
     words: Iterable[str],
-    ask: Callable[[list[str]], Sequence[Any]],
+    ask: Ask,
     show: Callable[[Any], str],
     json: bool,
 ) -> int:
@@ -30,9 +30,7 @@ def over_pictures(
                 if only:
                     raise answer
                 code = answer.exit_code
-                say(one_line(here(answer.line(language())), 4096))
-                if json:
-                    emit({"source": path, "error": answer.to_dict()})
+                tell(path, answer, json)
             elif json:
                 emit(answer)
             else:
@@ -40,18 +38,3 @@ def over_pictures(
         sys.stdout.flush()
         together = list(islice(paths, TOGETHER))
     return code
-
-
-def answered(
-    paths: list[str], ask: Callable[[list[str]], Sequence[Any]]
-) -> Iterator[tuple[str, Any]]:
-    """(path, answer or error); where one of several fails, each is asked about by itself."""
-    try:
-        yield from zip(paths, ask(paths), strict=True)
-        return
-    except QkvError as e:
-        if len(paths) == 1:
-            yield paths[0], e
-            return
-    for path in paths:
-        yield from answered([path], ask)

@@ -3,12 +3,14 @@
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError, MissingError, UsageError
+from ..errors import DataError, MissingError, QkvError, UsageError
 from ..messages import t
+from .each import over_texts
 from .out import bold, emit, one_line, result, say, table
 from .parse import Args
 
@@ -41,26 +43,27 @@ def open_model(source: str | None, verb: str) -> "Model":
 # ---- translate
 
 
-def translate(args: Args) -> None:
+def translate(args: Args) -> int:
     """Translate words of the command line, files and standard input: one line (or JSON line) per text, in order."""
     if not args.text and sys.stdin is not None and sys.stdin.isatty():
         say(t("one text per line; Ctrl-D ends", "한 줄에 하나씩 쓰세요. Ctrl-D로 끝냅니다"))
-    chunks = texts(args.text)
-    first = next(chunks, None)  # a missing file is told before the model is loaded
+    chunks = begun(texts(args.text))
     model = open_model(args.model, "translate")
-    beam = args.beam or model.decode.beam
-    while first is not None:
-        found = model.translate(
-            first,
-            beam=beam,
+
+    def ask(given: list[str]) -> Sequence[Any]:
+        found: Sequence[Any] = model.translate(
+            given,
+            beam=args.beam or model.decode.beam,
             nbest=args.nbest,
             max_new_tokens=args.max_new_tokens,
             batch_tokens=args.batch_tokens,
         )
-        for text, answers in zip(first, found, strict=True):
-            _show(text, answers if isinstance(answers, list) else [answers], args)
-        sys.stdout.flush()
-        first = next(chunks, None)
+        return found
+
+    def show(text: str, answer: Any) -> None:
+        _show(text, answer if isinstance(answer, list) else [answer], args)
+
+    return over_texts(chunks, ask, show, json=args.json, alone=one_word(args.text))
 
 
 def _show(text: str, answers: "list[Translation]", args: Args) -> None:
@@ -82,6 +85,22 @@ def flat(text: str) -> str:
     return one_line(text.replace("\n", " ").replace("\r", " "), 1 << 30)
 
 
+def begun(chunks: Iterator[list[str]]) -> Iterator[list[str]]:
+    """The same, its first already read: a missing file is told before a model is loaded."""
+    first = next(chunks, None)
+    return chunks if first is None else chain([first], chunks)
+
+
+def one_word(words: list[str]) -> bool:
+    """Is one text all there is, given as it stands?"""
+    return len(words) == 1 and not _refers(words[0])
+
+
+def _refers(word: str) -> bool:
+    """Does it stand for the lines of a file, or of standard input?"""
+    return word == "-" or (word.startswith("@") and len(word) > 1)
+
+
 def texts(words: list[str], whole: bool = False, verb: str = "translate") -> Iterator[list[str]]:
     """The texts to read, in chunks: words as they stand, the lines of @FILE, the lines of standard input (-).
 
@@ -89,7 +108,7 @@ def texts(words: list[str], whole: bool = False, verb: str = "translate") -> Ite
     Raises MissingError QKV-020, DataError QKV-030 for what is not UTF-8."""
     plain: list[str] = []
     for word in words or ["-"]:
-        if word != "-" and not (word.startswith("@") and len(word) > 1):
+        if not _refers(word):
             plain.append(_utf8(word, verb))
             continue
         if plain:
@@ -118,12 +137,18 @@ def _utf8(word: str, verb: str) -> str:
 
 
 def chunked(lines: Iterable[str]) -> Iterator[list[str]]:
+    """By 1,024; the lines before one that cannot be read come first."""
     chunk: list[str] = []
-    for line in lines:
-        chunk.append(line)
-        if len(chunk) == LINES:
+    try:
+        for line in lines:
+            chunk.append(line)
+            if len(chunk) == LINES:
+                yield chunk
+                chunk = []
+    except QkvError:
+        if chunk:
             yield chunk
-            chunk = []
+        raise
     if chunk:
         yield chunk
 
@@ -186,7 +211,7 @@ def stdin_lines(verb: str) -> Iterator[list[str]]:
     while data := os.read(fd, CHUNK):
         *whole, rest = (rest + data).split(b"\n")
         if whole:
-            yield [_line(raw, number + i) for i, raw in enumerate(whole, 1)]
+            yield from chunked(_line(raw, n) for n, raw in enumerate(whole, number + 1))
             number += len(whole)
     if rest:
         yield [_line(rest, number + 1)]

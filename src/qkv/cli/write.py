@@ -1,20 +1,18 @@
 """Verbs that write: generate, chat, summarize."""
 
-import re
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import QkvError
 from ..messages import t
+from .each import over_texts
 from .out import CONTROL, bold, emit, result, say
 from .parse import Args
-from .use import flat, open_model, texts, whole_file
+from .use import begun, flat, one_word, open_model, texts, whole_file
 
 if TYPE_CHECKING:
     from ..model import Model
 
-
-PROMPT = re.compile(r"^prompt (\d+)$")
 LONGEST = 128  # tokens of an answer, where neither the person nor the model says
 
 
@@ -41,33 +39,30 @@ def sampling(model: "Model", args: Args) -> dict[str, Any]:
     }
 
 
-def generate(args: Args) -> None:
+def generate(args: Args) -> int:
     """Continue every prompt: as it comes on a terminal, else one answer (its lines as they are) after the other."""
     before = whole_file(args.examples).removesuffix("\n") + "\n" if args.examples else ""
-    chunks = texts(args.text, args.whole, "generate")
-    first = next(chunks, None)
+    chunks = begun(texts(args.text, args.whole, "generate"))
     model = open_model(args.model, "generate")
     how = sampling(model, args) | {"stop": tuple(args.stop or ()), "beam": args.beam or 1}
     live = sys.stdout.isatty() and not args.json and how["beam"] == 1
-    before_these = 0
-    while first is not None:
-        prompts = [before + text for text in first]
+
+    def ask(given: list[str]) -> Sequence[Any]:
+        prompts = [before + text for text in given]
         tell_room(model, prompts, args.max_new_tokens or LONGEST)
-        if live:
-            for prompt in prompts:
-                flow(model.generate(prompt, stream=True, **how))
-        else:
-            try:
-                answers = model.generate(prompts, **how)
-            except QkvError as e:  # counts the prompts of this chunk, from 0
-                if at := PROMPT.match(e.place):
-                    e.place = f"prompt {before_these + int(at[1]) + 1}"
-                raise
-            for answer in answers:
-                emit(answer) if args.json else result(shown(answer.text))
-        sys.stdout.flush()
-        before_these += len(first)
-        first = next(chunks, None)
+        if live:  # one at a time, see below
+            flow(model.generate(prompts[0], stream=True, **how))
+            return [None]
+        found: Sequence[Any] = model.generate(prompts, **how)
+        return found
+
+    def show(text: str, answer: Any) -> None:
+        if not live:
+            emit(answer) if args.json else result(shown(answer.text))
+
+    if live:  # an answer flows while it is made
+        chunks = ([text] for chunk in chunks for text in chunk)
+    return over_texts(chunks, ask, show, json=args.json, alone=one_word(args.text))
 
 
 def tell_room(model: "Model", prompts: list[str], wanted: int) -> None:
@@ -99,22 +94,24 @@ def shown(text: str) -> str:
     return CONTROL.sub(lambda m: m[0] if m[0] == "\n" else "", text)
 
 
-def summarize(args: Args) -> None:
+def summarize(args: Args) -> int:
     """One line for each text."""
-    chunks = texts(args.text, args.whole, "summarize")
-    first = next(chunks, None)
+    chunks = begun(texts(args.text, args.whole, "summarize"))
     model = open_model(args.model, "summarize")
-    while first is not None:
-        made = model.summarize(
-            first,
+
+    def ask(given: list[str]) -> Sequence[Any]:
+        found: Sequence[Any] = model.summarize(
+            given,
             beam=args.beam or model.decode.beam,
             max_new_tokens=args.max_new_tokens,
             batch_tokens=args.batch_tokens,
         )
-        for answer in made:
-            emit(answer) if args.json else result(flat(answer.text))
-        sys.stdout.flush()
-        first = next(chunks, None)
+        return found
+
+    def show(text: str, answer: Any) -> None:
+        emit(answer) if args.json else result(flat(answer.text))
+
+    return over_texts(chunks, ask, show, json=args.json, alone=one_word(args.text))
 
 
 def chat(args: Args) -> None:
