@@ -21,10 +21,7 @@ from qkv.models import build
 from qkv.weights import store
 
 KIND = {"t5": "spans", "bart": "infill"}
-RATE = {
-    "t5": 1e-2,
-    "bart": 2e-3,
-}  # T5's vectors begin with deviation 1: 500 steps of 2e-3 hardly move them
+OPTIM = {"t5": {"lr": 5e-2, "relative": True}, "bart": {"lr": 2e-3}}
 
 
 def lines(data: str, split: str, out: Path) -> str:
@@ -43,7 +40,7 @@ def before(family: str, train: str, dev: str, steps: int) -> dict[str, Any]:
         "data": {"train": {"path": train, **source}, "dev": {"path": dev, **source}},
         "text": {"kind": "bpe", "vocab_size": 8000, "lowercase": True},
         "model": {"family": family, "size": "tiny", "dropout": 0.1},
-        "optim": {"lr": RATE[family], "schedule": "inverse-sqrt", "warmup": 100},
+        "optim": OPTIM[family] | {"schedule": "inverse-sqrt", "warmup": 100},
         "train": {
             "steps": steps,
             "batch_tokens": 4096,
@@ -63,7 +60,7 @@ def after(family: str, name: str, start: str, data: str, seed: int, steps: int) 
         "seed": seed,
         "from": start,
         "data": {"train": pairs("train"), "dev": pairs("val")},
-        "optim": {"lr": RATE[family], "schedule": "inverse-sqrt", "warmup": 100},
+        "optim": OPTIM[family] | {"schedule": "inverse-sqrt", "warmup": 100},
         "train": {
             "steps": steps,
             "batch_tokens": 4096,

@@ -106,3 +106,29 @@ def test_detr_trains_on_shapes_and_is_measured(tmp_path):
     found = run("detr.py", tmp_path / "d.json", "--threads=1", "--stages=shapes")["shapes"]
     assert {"map", "map50", "loss"} <= set(found["scores"]) and len(found["curve"]) == 2
     assert (tmp_path / "d.png").stat().st_size > 1000
+
+
+def test_the_mean_of_models_that_began_alike(tmp_path):
+    import torch
+
+    import qkv
+    from qkv.model import Model
+    from qkv.models import build, configure
+    from qkv.models.interface import state_of
+    from qkv.text import TextConfig, train
+
+    tokenizer = train(["the cat sat", "a dog ate"], TextConfig(kind="chars", vocab_size=50))
+    settings = {"family": "transformer", "size": "tiny", "vocab_size": tokenizer.vocab_size}
+    models = []
+    for seed, more in ((1, {}), (2, {}), (3, {"n_heads": 2})):
+        torch.manual_seed(seed)
+        config = configure(settings | more)
+        models.append(Model(build(config), tokenizer, config))
+        models[-1].save(tmp_path / f"{seed}")
+    command = [sys.executable, str(BENCH / "soup.py"), "both", "1", "2"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
+    a, b, mean = (state_of(m.net) for m in (*models[:2], qkv.load(tmp_path / "both")))
+    for name, x in mean.items():
+        torch.testing.assert_close(x, (a[name] + b[name]) / 2, atol=1e-7, rtol=1e-6)  # of float32
+    done = subprocess.run([*command[:2], "all", "1", "3"], cwd=tmp_path, capture_output=True, text=True, timeout=300)  # fmt: skip
+    assert "differ in configuration" in done.stderr and not (tmp_path / "all").exists()

@@ -376,7 +376,7 @@ HARD = dict(steps=13, eval_every=4, save_every=3, log_every=2, average=2, keep_b
     "how",
     [
         {},
-        {"ema": 0.8, "accumulate": 3},
+        {"ema": 0.8, "accumulate": 3, "relative": True},
         {"patience": 1, "validate": lambda net, step: {"dev/loss": float(step)}},
     ],
     ids=["plain", "ema-accumulate", "stops-early"],

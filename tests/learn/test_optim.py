@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from qkv.errors import ConfigError
-from qkv.learn.optim import OptimConfig, adamw, gradient_norm, learning_rate
+from qkv.learn.optim import OptimConfig, adamw, gradient_norm, learning_rate, set_rate
 
 SCHEDULES = ("constant", "inverse-sqrt", "cosine", "linear", "wsd")
 anything = given(
@@ -124,6 +124,36 @@ def test_decay_pulls_matrices_only_and_no_embedding_tied_or_not():
         "norm.weight",
         "norm.bias",
     }
+
+
+def test_a_relative_rate_moves_every_tensor_by_the_same_share_of_its_size():
+    """Adam written out in float64, with lr · max(10⁻³, RMS(θ)) for each tensor; three steps, rounding only."""
+    torch.manual_seed(0)
+    net = Small().double()
+    with torch.no_grad():
+        net.embed.weight.mul_(30)
+        net.linear.bias.zero_()
+    config = OptimConfig(lr=0.1, relative=True)
+    optimizer = adamw(net, config)
+    trained = {n: p for n, p in net.named_parameters() if p.requires_grad}
+    want = {n: p.detach().clone() for n, p in trained.items()}
+    m = {n: torch.zeros_like(p) for n, p in want.items()}
+    v = {n: torch.zeros_like(p) for n, p in want.items()}
+    (a, b), lr = config.betas, (0.1, 0.02, 0.3)
+    for t in (1, 2, 3):
+        for n, p in trained.items():
+            g = torch.randn(p.shape, dtype=torch.float64)
+            p.grad = g.clone()
+            m[n], v[n] = a * m[n] + (1 - a) * g, b * v[n] + (1 - b) * g * g
+            size = max(1e-3, float(want[n].square().mean().sqrt()))
+            change = (m[n] / (1 - a**t)) / ((v[n] / (1 - b**t)).sqrt() + config.eps)
+            want[n] = want[n] - lr[t - 1] * size * change
+        set_rate(optimizer, lr[t - 1], relative=True)
+        optimizer.step()
+    for n, p in trained.items():
+        torch.testing.assert_close(p.detach(), want[n], atol=1e-12, rtol=1e-12)
+    set_rate(optimizer, 0.5, relative=False)
+    assert {g["lr"] for g in optimizer.param_groups} == {0.5}
 
 
 def test_the_gradient_norm_is_that_of_one_long_vector():

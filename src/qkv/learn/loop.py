@@ -19,7 +19,7 @@ from ..models.interface import set_state, state_of
 from ..parts.dropout import noise
 from ..parts.favor import redraw, redrawn
 from ..shapes import Batch
-from .optim import OptimConfig, adamw, gradient_norm, learning_rate
+from .optim import OptimConfig, adamw, gradient_norm, learning_rate, set_rate
 from .speed import has_bf16, keep_freed_memory
 from .terms import Totals, term_loss, terms_of
 
@@ -252,8 +252,7 @@ class Trainer:
             if self.optim.clip and norm > self.optim.clip:
                 grads = [p.grad for p in self.trained if p.grad is not None]
                 torch._foreach_mul_(grads, self.optim.clip / norm)
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
+            set_rate(self.optimizer, lr, self.optim.relative)
             self.optimizer.step()
             if self.shadow:
                 with torch.no_grad():

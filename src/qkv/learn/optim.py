@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from ..errors import ConfigError
 
+SMALLEST = 1e-3  # size of a tensor for its relative rate: what begins with zeros learns too
 Schedule = Literal["constant", "inverse-sqrt", "cosine", "linear", "wsd"]
 
 
@@ -23,6 +24,9 @@ class OptimConfig:
     betas: tuple[float, ...] = (0.9, 0.98)
     eps: float = 1e-8
     weight_decay: float = 0.0  # on matrices only; norms, biases and embeddings are left alone
+    relative: bool = (
+        False  # the rate of a tensor is lr x the size of its numbers: how T5 was trained
+    )
     clip: float = 1.0  # largest gradient norm; 0: no clipping
 
     def __post_init__(self) -> None:
@@ -82,14 +86,31 @@ def adamw(net: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     embedded = {id(m.weight) for m in net.modules() if isinstance(m, nn.Embedding)}
     decayed = [p for _, p in trained if p.dim() >= 2 and id(p) not in embedded]
     plain = [p for _, p in trained if p.dim() < 2 or id(p) in embedded]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
+    if config.relative:  # each with a rate of its own
+        groups = [{**g, "params": [p]} for g in groups for p in g["params"]]
     betas = (config.betas[0], config.betas[1])
     return torch.optim.AdamW(
         [g for g in groups if g["params"]], lr=config.lr, betas=betas, eps=config.eps, fused=True
     )
+
+
+@torch.no_grad()
+def set_rate(optimizer: torch.optim.Optimizer, lr: float, relative: bool) -> None:
+    """The rate of this step; with `relative` that of each tensor is lr · max(10⁻³, RMS(θ)).
+
+    Shazeer & Stern 2018 (Adafactor), section 8: vectors of deviation 1 and matrices of 0.05 change by the same share."""
+    groups = optimizer.param_groups
+    sizes = [1.0] * len(groups)
+    if relative:
+        tensors = [p for group in groups for p in group["params"]]
+        norms = torch.stack(list(torch._foreach_norm(tensors))).tolist()
+        sizes = [max(SMALLEST, n / p.numel() ** 0.5) for n, p in zip(norms, tensors, strict=True)]
+    for group, size in zip(groups, sizes, strict=True):
+        group["lr"] = lr * size
 
 
 def gradient_norm(parameters: Iterable[torch.Tensor]) -> torch.Tensor:
