@@ -71,7 +71,7 @@ def test_packed_weights_leave_memory_for_others(monkeypatch):
     before, layer = product._bytes[0], Linear(256, 256)
     layer(step_of(1, 256))
     assert product._bytes[0] == before + 256 * 256 * 4
-    monkeypatch.setattr(product, "memory", lambda: (before + 256 * 256 * 4) / product.SHARE)
+    monkeypatch.setattr(product, "memory", lambda: (before + 256 * 256 * 4) / product.MOST)
     other = Linear(256, 256)
     other(step_of(1, 256))
     assert layer.one.held.packed and not other.one.held.packed

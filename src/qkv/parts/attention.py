@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from .favor import Favor, Features
 from .linear import Sums
 from .norms import RMSNorm
 from .patterns import Allowed
-from .product import Linear, Step, stepping
+from .product import Linear, Step
 from .scores import Additive, General, Score, unit
 
 Probe = Callable[[Maps], None]
@@ -123,18 +122,12 @@ class Attention(nn.Module):
 
     def of_one(self, x: States, place: States | None = None) -> tuple[Heads, Heads, Heads]:
         """q, k and v of a sequence that looks at itself: in a step of decoding by one product."""
-        if not stepping(x) or place is not None:
-            if self.own.held is not None and torch.is_grad_enabled():
-                self.own.held = None
+        if not self.own.wanted(x) or place is not None:
             q = self.queries(x if place is None else x + place)
             return q, *self.keys(x, place)
         widths = [part.out_features for part in (self.q, self.k, self.v)]
         q, k, v = torch.split(self.own.product(x, self.q, self.k, self.v), widths, -1)
         return self.as_queries(q), self.as_keys(k), self.as_values(v)
-
-    def train(self, mode: bool = True) -> Self:
-        self.own.held = None
-        return super().train(mode)
 
     def keys(self, memory: States, place: States | None = None) -> tuple[Heads, Heads]:
         """(B, S, C) -> k and v, each (B, Hkv, S, D).  `place` is added to what the keys are made of, not the values."""

@@ -26,7 +26,7 @@ TRIED = 64  # rows of the trial
 OPS = ("_reorder_linear_weight", "_linear_pointwise")
 PACKS = torch._C._has_mkldnn and all(hasattr(torch.ops.mkldnn, n) for n in OPS)
 
-SHARE = 0.25  # of the machine's memory, at most, for packed weights; those of further models are not packed
+MOST = 0.25  # of the machine's memory, at most, for packed weights; those of further models are not packed
 
 _fewest: dict[tuple[object, ...], int] = {}
 _bytes = [0]  # packed now
@@ -78,14 +78,27 @@ class Held:
     rows: int
 
 
-class Step:
+class Step(nn.Module):
     """The matrices that read one input, as a step wants them: made at the first, and again when one has changed.
 
-    torch's fused optimisers change weights and do not say so: its module forgets it when it learns, and whenever train() or
-    eval() is called.  It is no part of the module's state; copies begin empty."""
+    torch's fused optimisers change weights and do not say so: what is held is forgotten where something is learned, and
+    whenever train() or eval() is called.  It is no part of a model's state; copies begin empty."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.held: Held | None = None
+
+    def wanted(self, x: Tensor) -> bool:
+        """Is x a step of decoding: one token per row (R, 1, C), and nothing to learn?"""
+        if torch.is_grad_enabled():
+            if self.held is not None:
+                self.held = None
+            return False
+        return x.dim() == 3 and x.shape[1] == 1
+
+    def train(self, mode: bool = True) -> Self:
+        self.held = None
+        return super().train(mode)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Step":
         return Step()
@@ -132,7 +145,7 @@ def pack(weight: Tensor) -> Tensor | None:
     """The weights in oneDNN's order; None where they are few, not float32 on a CPU, or memory is not plenty."""
     single = weight.dtype == torch.float32 and weight.device.type == "cpu"
     size = weight.numel() * weight.element_size()
-    if not PACKS or not single or weight.numel() < LEAST or _bytes[0] + size > SHARE * memory():
+    if not PACKS or not single or weight.numel() < LEAST or _bytes[0] + size > MOST * memory():
         return None
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
     _bytes[0] += size
@@ -153,11 +166,6 @@ def memory() -> float:
         return math.inf
 
 
-def stepping(x: Tensor) -> bool:
-    """Is x a step of decoding: one token per row (R, 1, C), and nothing to learn?"""
-    return not torch.is_grad_enabled() and x.dim() == 3 and x.shape[1] == 1
-
-
 class Linear(nn.Linear):
     """x Wᵀ + b, in a step of decoding by `Step`.  Who learns with its weights otherwise than through it calls `forget`."""
 
@@ -166,15 +174,9 @@ class Linear(nn.Linear):
         self.one = Step()
 
     def forward(self, x: Tensor) -> Tensor:
-        if stepping(x):
+        if self.one.wanted(x):
             return self.one.product(x, self)
-        if self.one.held is not None and torch.is_grad_enabled():
-            self.forget()
         return F.linear(x, self.weight, self.bias)
 
     def forget(self) -> None:
         self.one.held = None
-
-    def train(self, mode: bool = True) -> Self:
-        self.forget()
-        return super().train(mode)
