@@ -281,7 +281,8 @@ def test_a_field_that_an_objective_needs_is_asked_for(tmp_path, kind, left_out):
     [
         ("tag", {"on": "words"}, Habits(on="words", agreed=True)),
         ("classify", {"window": 8, "max_tokens": 0}, Habits(window=8, texts=1)),
-        ("regress", {}, Habits(texts=2)),
+        ("classify", {"max_tokens": 60}, Habits(longest=60, texts=1)),
+        ("regress", {}, Habits(texts=2, longest=128)),
         ("nsp", {"max_tokens": 64}, Habits(texts=2)),
     ],
 )
@@ -302,8 +303,9 @@ def test_a_model_reads_as_it_learned_to_read(tmp_path, kind, asked, want):
     else:
         with pytest.raises(UsageError, match="text 1 is a pair"):
             model.classify([text, (text, text)])
-        assert model.classify(text).score == model.classify(text, window=8).score
-        assert model.classify(text).score != model.classify(text, window=0).score
+        assert model.classify(text).score == model.classify(text, window=want.window).score
+        whole = model.classify(text).score == model.classify(text, window=0).score
+        assert whole == (not want.window)
 
 
 def test_a_conversation_goes_on_as_it_was_learned(tmp_path):

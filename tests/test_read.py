@@ -497,3 +497,23 @@ def test_a_stride_belongs_to_a_window(tokenizer):
     assert own.score == read.classify(model, text, window=24, stride=6).score
     assert read.classify(model, text, window=7).score == read.classify(model, text, 7, 0).score
     assert read.classify(model, text, stride=5).score == read.classify(model, text, 20, 5).score
+
+
+def test_a_text_is_cut_where_training_cut_its_texts(tokenizer):
+    """As `fitted` cuts them in training: at the end, of a pair the longer one first; told, and not with a window."""
+    model = model_of(tokenizer, "classes", labels=["a", "b"])
+    long, short = "old coffee new tea " * 8, "new tea"
+    whole, pair = read.classify(model, long), read.classify(model, (short, long))
+    model.habits = Habits(longest=11)
+    ids = tokenizer.encode(long).ids
+    rows = [read.framed(Specials.of(tokenizer), ids[: 11 - Specials.of(tokenizer).one.extra])]
+    extra, few = Specials.of(tokenizer).two.extra, tokenizer.encode(short).ids
+    rows.append(read.framed(Specials.of(tokenizer), few, ids[: 11 - extra - len(few)]))
+    want = read.ask(model, rows, lambda batch: list(model.net.labelled(model.net.encode(batch))))
+    with pytest.warns(UserWarning, match="2 of 3 texts cut at 11 tokens"):
+        cut = read.classify(model, [long, short, (short, long)])
+    for found, z in zip((cut[0], cut[2]), want, strict=True):
+        assert list(found.labels.values()) == sorted(z.softmax(-1).tolist(), reverse=True)
+    assert cut[0].labels != whole.labels and cut[2].labels != pair.labels
+    assert read.classify(model, long, window=20).labels == read.classify(model, long, 20, 0).labels
+    assert read.classify(model, short).labels == cut[1].labels

@@ -2,6 +2,7 @@
 
 Rows are batched with rows of the same padded length, so that none depends on its neighbours (law 2)."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from .data.objectives import Specials
 from .data.objectives.classify import windowed
 from .data.objectives.tag import agreed, marks, speaking
-from .data.objectives.texts import solid
+from .data.objectives.texts import fitted, solid
 from .errors import ConfigError, DataError, QkvError, UsageError
 from .model import MULTIPLE, Model
 from .models.encoder import Problem
@@ -227,13 +228,18 @@ def classify(
     """A label with its probability, and all others; or the number that the model was trained to give.
 
     str -> Classified, list -> list; a tuple of two strings is one pair of texts.  A text of more than `window` tokens is
-    read in windows of that many, which begin every `stride` tokens (0: they do not overlap), and has their mean logits.  None: as the model was trained."""
+    read in windows of that many, which begin every `stride` tokens (0: they do not overlap), and has their mean logits.  None: as the model was trained.
+    Where it learned from texts cut at a length, longer ones are cut there too, and a UserWarning says how many."""
     net = headed(model, "classify", "classes", "nsp", "pretraining")
     one = isinstance(texts, (str, tuple))
     given: list[Any] = [texts] if one else list(texts)
     specials = Specials.of(model.tokenizer)
     window, stride = _habit(model, window, stride, specials.one.extra)
-    pieces = [_pieces(model, specials, text, i, window, stride) for i, text in enumerate(given)]
+    made = [_pieces(model, specials, text, i, window, stride) for i, text in enumerate(given)]
+    pieces = [own for own, _ in made]
+    if cut := sum(short for _, short in made):
+        seen = f"{cut} of {len(given)} texts cut at {model.habits.longest} tokens, as in training"
+        warnings.warn(f"{seen}; a window reads all of a text", stacklevel=3)
     rows = [row for own in pieces for row in own]
     names = model.config.labels if net.head.kind == "classes" else FOLLOWS
     problem: Problem = net.head.problem if net.head.kind == "classes" else "one"
@@ -242,11 +248,11 @@ def classify(
         return list(sound(net.labelled(net.encode(with_marks(batch, marked)))).float().cpu())
 
     owners = [i for i, own in enumerate(pieces) for _ in own]
-    found, made = iter(ask(model, rows, question, owners)), []
+    found, answers = iter(ask(model, rows, question, owners)), []
     for text, own in zip(given, pieces, strict=True):
         z = torch.stack([next(found) for _ in own]).mean(0)
-        made.append(Classified.ranked(text, names, scored(z, problem).tolist()))
-    return made[0] if one else made
+        answers.append(Classified.ranked(text, names, scored(z, problem).tolist()))
+    return answers[0] if one else answers
 
 
 def _habit(model: Model, window: int | None, stride: int | None, extra: int) -> tuple[int, int]:
@@ -268,8 +274,8 @@ def _habit(model: Model, window: int | None, stride: int | None, extra: int) -> 
 
 def _pieces(
     model: Model, specials: Specials, text: Any, i: int, window: int, stride: int
-) -> list[Row]:
-    """A text as one row, or as its windows."""
+) -> tuple[list[Row], bool]:
+    """A text as one row, or as its windows; was it cut?"""
     tok, pair = model.tokenizer, isinstance(text, tuple) and len(text) == 2
     if model.habits.texts == (1 if pair else 2):
         raise UsageError(
@@ -285,17 +291,29 @@ def _pieces(
         )
     if pair:
         a, b = strings(text, f"text {i}, part")
-        return [framed(specials, tok.encode(a).ids, tok.encode(b).ids)]
+        return _cut(model, specials, tok.encode(a).ids, tok.encode(b).ids)
     if not isinstance(text, str):
         raise DataError(
             f"text {i} is {type(text).__name__}, not str", fix="pass strings", code="QKV-033"
         )
     ids = tok.encode(text).ids
     if not window:
-        return [framed(specials, ids)]
+        return _cut(model, specials, ids)
     room = window - specials.one.extra
     spans = windowed(len(ids), room, min(stride or room, room))
-    return [framed(specials, ids[begin:end]) for begin, end in spans]
+    return [framed(specials, ids[begin:end]) for begin, end in spans], False
+
+
+def _cut(
+    model: Model, specials: Specials, a: Sequence[int], b: Sequence[int] | None = None
+) -> tuple[list[Row], bool]:
+    """One row, no longer than those of training; did it have to be cut?"""
+    template = specials.one if b is None else specials.two
+    n, room = len(a) + len(b or ()), model.habits.longest - template.extra
+    if not model.habits.longest or n <= room:
+        return [framed(specials, a, b)], False
+    first, second = fitted(np.array(a), np.array(b or (), dtype=np.int64), room)
+    return [framed(specials, first.tolist(), None if b is None else second.tolist())], True
 
 
 # ---- tag

@@ -14,6 +14,7 @@ class Habits:
     agreed: bool = False  # tags are the likeliest in which every I-x continues a span of x; False: each token's own
     window: int = 0  # tokens of a window of a long text; 0: texts are whole
     stride: int = 0  # from the beginning of a window to that of the next; 0: they do not overlap
+    longest: int = 0  # tokens, special ones too, at which `classify` cuts a text; 0: none is cut
     texts: Literal[0, 1, 2] = 0  # what has a label: 1, a text; 2, a pair of them; 0: nobody said
 
 

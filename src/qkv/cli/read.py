@@ -8,7 +8,7 @@ from ..errors import UsageError
 from .each import over_texts
 from .out import emit, result
 from .parse import Args
-from .use import begun, flat, one_word, open_model, texts, whole_file
+from .use import begun, flat, heard, one_word, open_model, texts, whole_file
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -67,7 +67,8 @@ def classify(args: Args) -> int:
             return list(model.classify(given, window=args.window, stride=args.stride))
         parted = not args.whole and model.habits.texts != 1  # a document may hold a tab
         pairs = [tuple(x.split("\t", 1)) if parted and "\t" in x else x for x in given]
-        found: Sequence[Any] = model.classify(pairs, window=args.window, stride=args.stride)
+        with heard():
+            found: Sequence[Any] = model.classify(pairs, window=args.window, stride=args.stride)
         return found
 
     return over(args, "classify", ask, lambda c: f"{flat(c.label)}\t{c.score:.4f}")

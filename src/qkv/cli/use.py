@@ -4,6 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,12 +33,18 @@ def open_model(source: str | None, verb: str) -> "Model":
         raise UsageError("--model is missing", place=f"qkv {verb}", fix=fix)
     from ..checkpoints import load
 
-    with warnings.catch_warnings(record=True) as heard:
+    with heard():
+        return load(source)
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """Warnings of the library are messages."""
+    with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always", UserWarning)
-        model = load(source)
-    for warning in heard:
+        yield
+    for warning in found:
         say(one_line(str(warning.message), 4096))
-    return model
 
 
 # ---- translate

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -136,7 +136,8 @@ class TextsJob:
         if isinstance(self.train, Following):
             return Habits(texts=2)
         if isinstance(self.train, Labelled):
-            made = Habits(texts=1 if self.train.second is None else 2)
+            texts: Literal[1, 2] = 1 if self.train.second is None else 2
+            made = Habits(texts=texts, longest=config.max_tokens)
             read = isinstance(config, ClassifyConfig)
             return replace(made, window=config.window, stride=config.stride) if read else made
         return Habits()
