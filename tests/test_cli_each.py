@@ -36,9 +36,10 @@ def test_all_are_asked_about_at_once_and_halves_where_that_fails():
         (DataError("text 0 has no gap"), "text 7 has no gap", ""),
         (DataError("a prompt is long", place="prompt 0"), "a prompt is long", "prompt 7"),
         (OutOfMemoryError("the memory is used up"), "the memory is used up", "text 7"),
-        (ConfigError("no head", place="model"), "no head", "model"),
+        (DataError("no file", place="model"), "no file", "model"),
+        (ConfigError("no head"), "no head", ""),
     ],
-    ids=["seen", "place", "neither", "elsewhere"],
+    ids=["seen", "place", "neither", "elsewhere", "not its fault"],
 )
 def test_an_error_is_given_the_number_of_its_text(error, seen, place):
     found = numbered(error, 7)

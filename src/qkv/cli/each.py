@@ -83,6 +83,6 @@ def numbered(e: QkvError, n: int) -> QkvError:
     e.seen, found = SEEN.subn(rf"\g<1> {n}", e.seen)
     if PLACE.match(e.place):
         e.place = PLACE.sub(rf"\g<1> {n}", e.place)
-    elif not found and not e.place:
+    elif isinstance(e, OWN) and not found and not e.place:
         e.place = f"text {n}"
     return e

@@ -1,7 +1,7 @@
 """Verbs that write: generate, chat, summarize."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..messages import t
@@ -49,7 +49,6 @@ def generate(args: Args) -> int:
 
     def ask(given: list[str]) -> Sequence[Any]:
         prompts = [before + text for text in given]
-        tell_room(model, prompts, args.max_new_tokens or LONGEST)
         if live:  # one at a time, see below
             flow(model.generate(prompts[0], stream=True, **how))
             return [None]
@@ -60,9 +59,12 @@ def generate(args: Args) -> int:
         if not live:
             emit(answer) if args.json else result(shown(answer.text))
 
-    if live:  # an answer flows while it is made
-        chunks = ([text] for chunk in chunks for text in chunk)
-    return over_texts(chunks, ask, show, json=args.json, alone=one_word(args.text))
+    def told() -> Iterator[list[str]]:
+        for chunk in chunks:
+            tell_room(model, [before + text for text in chunk], args.max_new_tokens or LONGEST)
+            yield from ([text] for text in chunk) if live else [chunk]  # it flows while it is made
+
+    return over_texts(told(), ask, show, json=args.json, alone=one_word(args.text))
 
 
 def tell_room(model: "Model", prompts: list[str], wanted: int) -> None:
@@ -72,8 +74,9 @@ def tell_room(model: "Model", prompts: list[str], wanted: int) -> None:
     most = getattr(model.net, "max_positions", None)
     if most is None or not prompted(model.net):
         return
-    room = min(most - len(model.ids(prompt)) for prompt in prompts)
-    if 0 < room < wanted:
+    rooms = [most - len(model.ids(prompt)) for prompt in prompts]
+    room = min((n for n in rooms if n > 0), default=wanted)  # where there is none, an error says so
+    if room < wanted:
         say(
             t(
                 f"the model has {most} positions: {room} tokens are left for the answer",
