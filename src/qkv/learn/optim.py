@@ -24,9 +24,7 @@ class OptimConfig:
     betas: tuple[float, ...] = (0.9, 0.98)
     eps: float = 1e-8
     weight_decay: float = 0.0  # on matrices only; norms, biases and embeddings are left alone
-    relative: bool = (
-        False  # the rate of a tensor is lr x the size of its numbers: how T5 was trained
-    )
+    relative: bool = False  # each tensor's rate is lr x the size of its numbers, as T5's
     clip: float = 1.0  # largest gradient norm; 0: no clipping
 
     def __post_init__(self) -> None:

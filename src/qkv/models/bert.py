@@ -118,7 +118,7 @@ class BertConfig:
     norm_eps: float = EPS
     tie: bool = True
     pooling: Pooling = "first"  # what stands for a text
-    pooled: bool | None = None  # None: as the published class has it
+    pooled: bool | None = None  # a layer on the first state; None: as the published class
     sinusoid: bool = False  # learned positions begin as sinusoids (DistilBERT)
     dropout: float = 0.1
     attn_dropout: float = 0.1

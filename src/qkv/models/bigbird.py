@@ -63,7 +63,7 @@ class BigBirdConfig:
     norm_eps: float = 1e-12
     tie: bool = True
     pooling: Pooling = "first"  # what stands for a text
-    pooled: bool | None = None  # None: as the published class has it
+    pooled: bool | None = None  # a layer on the first state; None: as the published class
     dropout: float = 0.1
     attn_dropout: float = 0.1  # where all see all; sparse attention has none
     head_dropout: float | None = None  # None: as dropout

@@ -59,7 +59,7 @@ class LongformerConfig:
     norm_eps: float = 1e-12
     tie: bool = True
     pooling: Pooling = "first"  # what stands for a text
-    pooled: bool | None = None  # None: only without a head
+    pooled: bool | None = None  # a layer on the first state; None: only without a head
     dropout: float = 0.1
     attn_dropout: float = 0.1
     bos_id: int | None = 0
