@@ -127,7 +127,9 @@ def _ours(folder: Path, values: dict[str, Any]) -> Model:
     set_state(net, found.load(), place=folder)
     decode = from_dict(SearchConfig, values.get("decode", {}), place=path, at="decode.")
     template, processor, habits = _template(values, path), _processor(folder), _habits(values, path)
-    return Model(net, tokenizer, config, decode, folder, template, processor, habits)
+    model = Model(net, tokenizer, config, decode, folder, template, processor, habits)
+    model.kinds = found.dtypes
+    return model
 
 
 def _published(folder: Path) -> Model:
@@ -160,7 +162,10 @@ def _published(folder: Path) -> Model:
     own = noted if isinstance(noted, dict) else {}
     template, habits = _template(own, place), _habits(own, place)
     decode, processor = _decode(values, folder, net), _processor(folder)
-    return Model(net, tokenizer, config, decode, folder, template, processor, habits)
+    model = Model(net, tokenizer, config, decode, folder, template, processor, habits)
+    kinds = found.dtypes
+    model.kinds = {name: kinds[stored] for name, stored in names.items()}
+    return model
 
 
 def _template(values: Mapping[str, Any], place: object) -> "ChatTemplate | None":
@@ -327,7 +332,8 @@ def files(model: Model, weights: Mapping[str, Tensor] | None = None, card: str =
     if hasattr(module, "HF") and (theirs := published(module, model.config, held)) is not None:
         config = module.to_hf(model.config)
         config["qkv"] = {"format_version": FORMAT} | noted
-        made = weight_files(theirs, tied=module.table(model.config).tied)
+        tied = module.table(model.config).tied
+        made = weight_files(theirs, tied=tied, kinds=model.kinds)
         if model.has_tokenizer:
             text = hf_files(model.tokenizer, getattr(model.net, "max_positions", None))
         if hasattr(model.net, "start"):
@@ -338,7 +344,7 @@ def files(model: Model, weights: Mapping[str, Tensor] | None = None, card: str =
         "model_type": f"qkv-{model.family}",
         "model": describe(model.config),
     } | noted
-    return {CONFIG: _json(config), **weight_files(held), **common, **text}
+    return {CONFIG: _json(config), **weight_files(held, kinds=model.kinds), **common, **text}
 
 
 def published(module: Any, config: Any, held: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

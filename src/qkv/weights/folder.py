@@ -214,14 +214,17 @@ def files(
     tensors: Mapping[str, Tensor],
     *,
     tied: Mapping[str, str] | None = None,
+    kinds: Mapping[str, torch.dtype] | None = None,
     max_shard: int = MAX_SHARD,
 ) -> dict[str, bytes | File]:
     """{"model.safetensors": …}, or shards of at most `max_shard` bytes and their index, as transformers writes them.
 
-    `tied` is {second name: the name that is written}, Table.tied: transformers makes these equal by itself.  Other names
-    of the same memory are left out as well and noted in the file.  One tensor above `max_shard` has a shard alone.
-    Raises WeightsError QKV-050 for what the format cannot hold, QKV-051 for tied tensors that differ."""
+        `tied` is {second name: the name that is written}, Table.tied: transformers makes these equal by itself.  Other names
+        of the same memory are left out as well and noted in the file.  `kinds` are types to write in where that loses nothing
+    (`narrowed`).  One tensor above `max_shard` has a shard alone.
+        Raises WeightsError QKV-050 for what the format cannot hold, QKV-051 for tied tensors that differ."""
     kept, aliases = once(_untied(tensors, tied or {}))
+    kept = narrowed(kept, kinds or {})
     groups = _groups(kept, max_shard)
     if len(groups) == 1:
         return {SINGLE: File(kept, aliases=aliases)}
@@ -239,6 +242,20 @@ def files(
     index = {"metadata": metadata, "weight_map": where}
     text = json.dumps(index, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     return made | {INDEX: text.encode()}
+
+
+def narrowed(tensors: dict[str, Tensor], kinds: Mapping[str, torch.dtype]) -> dict[str, Tensor]:
+    """In the smaller types that a file had, if every number of every tensor is one of that type; else as they are.
+
+    So a bfloat16 file that was read in float32 is written as it was, and what was trained since keeps all its digits."""
+    made = dict(tensors)
+    for name, t in tensors.items():
+        kind = kinds.get(name, t.dtype)
+        if kind.itemsize < t.dtype.itemsize:
+            made[name] = t.to(kind)
+            if not torch.equal(made[name].to(t.dtype), t):
+                return tensors
+    return made
 
 
 def _untied(tensors: Mapping[str, Tensor], tied: Mapping[str, str]) -> dict[str, Tensor]:

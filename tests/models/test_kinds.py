@@ -1,0 +1,72 @@
+"""Files of small types: read in float32, and written again as they were, unless a number would be lost."""
+
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+from safetensors.torch import load_file
+
+import qkv
+from qkv.models.interface import state_of
+
+SMALL: dict[str, Any] = dict(vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)  # fmt: skip
+WIDE = SMALL | dict(intermediate_size=24)
+MODELS = {
+    "gpt2": lambda: hf.GPT2LMHeadModel(
+        hf.GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2)
+    ),
+    "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**WIDE, num_key_value_heads=1)),
+    "bert": lambda: hf.BertForMaskedLM(hf.BertConfig(**WIDE)),
+    "t5": lambda: hf.T5ForConditionalGeneration(
+        hf.T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
+    ),
+    "bart": lambda: hf.BartForConditionalGeneration(
+        hf.BartConfig(vocab_size=60, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=24, decoder_ffn_dim=24, encoder_attention_heads=2, decoder_attention_heads=2)
+    ),
+    "vit": lambda: hf.ViTForImageClassification(
+        hf.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24, image_size=16, patch_size=8)
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(params=MODELS)
+def theirs(request):
+    torch.manual_seed(0)
+    return MODELS[request.param]()
+
+
+def read(folder):
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_a_file_of_a_small_type_is_read_in_float32_and_written_as_it_was(theirs, kind, tmp_path):
+    theirs.to(kind).save_pretrained(tmp_path / "theirs")
+    model = qkv.load(tmp_path / "theirs", device="cpu")
+    assert {t.dtype for t in state_of(model.net).values()} == {torch.float32}
+    model.save(tmp_path / "ours")
+    before, after = read(tmp_path / "theirs"), read(tmp_path / "ours")
+    assert {t.dtype for t in after.values()} == {kind}
+    for name in after:  # tied names that one side alone writes are compared by the parity tests
+        assert name not in before or torch.equal(after[name], before[name]), name
+    assert before.keys() & after.keys()
+    again = type(theirs).from_pretrained(tmp_path / "ours").state_dict()
+    assert all(torch.equal(again[name], t) for name, t in theirs.state_dict().items())
+
+
+def test_what_was_trained_since_keeps_its_digits(theirs, tmp_path):
+    theirs.to(torch.bfloat16).save_pretrained(tmp_path / "theirs")
+    model = qkv.load(tmp_path / "theirs", device="cpu")
+    with torch.no_grad():
+        next(model.net.parameters()).flatten()[-1] += 1e-7
+    model.save(tmp_path / "ours")
+    assert {t.dtype for t in read(tmp_path / "ours").values()} == {torch.float32}
+    again, held = qkv.load(tmp_path / "ours", device="cpu"), state_of(model.net)
+    assert all(torch.equal(held[n], t) for n, t in state_of(again.net).items())
+
+
+def test_a_type_that_was_asked_for_is_written(theirs, tmp_path):
+    theirs.save_pretrained(tmp_path / "theirs")
+    qkv.load(tmp_path / "theirs", "cpu", torch.bfloat16).save(tmp_path / "ours")
+    assert {t.dtype for t in read(tmp_path / "ours").values()} == {torch.bfloat16}
