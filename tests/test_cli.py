@@ -640,8 +640,8 @@ def test_eval_shows_its_scores_before_a_plot_that_cannot_be(run):
     [
         ("answer", "qkv answer --model R … --context @page.txt"),
         ("mlm", "qkv fill --model R '… <mask> …'"),
-        ("spans", "qkv generate --model R …"),
-        ("infill", "qkv generate --model R …"),
+        ("spans", "qkv fill --model R '… <extra_id_0> …'"),
+        ("infill", "qkv fill --model R '… <mask> …'"),
     ],
 )
 def test_the_next_command_of_every_objective_can_be_pasted(kind, command, tmp_path, capsys):

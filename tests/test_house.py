@@ -24,7 +24,7 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 BASE = {"errors", "shapes", "config", "messages"}
 STORE = {f"weights.{m}" for m in ("store", "files", "manifest", "place", "disk")}
 COMMON_GROUND = BASE | STORE | {"weights", "__init__"}
-FREE = ("model", "detect", "generate", "checkpoints", "read", "readings", "recipe", "run", "jobs", "chat", "dry_run", "runs", "score", "doctor", "pictures", "inside", "specimens", "gaze") + (
+FREE = ("model", "detect", "generate", "checkpoints", "read", "readings", "recipe", "run", "jobs", "chat", "dry_run", "runs", "score", "doctor", "pictures", "inside", "specimens", "gaze", "gaps") + (
     "cli", "serve", "rag", "__init__", "__main__",
 )  # fmt: skip  # may use anything
 # package -> what of qkv it may use, itself and the common ground aside (DESIGN section 2)

@@ -15,6 +15,7 @@ import qkv
 from qkv import read
 from qkv.data.objectives import Specials
 from qkv.errors import ConfigError, DataError, QkvError, UsageError
+from qkv.gaps import fill
 from qkv.model import Model
 from qkv.models import bert, build, configure, hf
 from qkv.models.hf import ours
@@ -122,7 +123,7 @@ def verbs(tok) -> dict[str, tuple[list, Callable]]:
     texts = LINES[:48]
     mixed = [(x, "coffee") if i % 3 else x for i, x in enumerate(texts)]
     return {
-        "fill": ([f"{x} <mask> old <mask>" for x in texts], lambda x: read.fill(mlm, x, n=3)),
+        "fill": ([f"{x} <mask> old <mask>" for x in texts], lambda x: fill(mlm, x, n=3)),
         "classify": (mixed, lambda x: read.classify(classes, x)),
         "tag": (texts, lambda x: read.tag(tags, x)),
         "answer": (texts, lambda x: read.answer(span, x, context, window=56, stride=8)),
@@ -159,7 +160,7 @@ def test_fill_equals_the_reference_model(published, tmp_path):
     set_state(net, ours(bert, own, other.state_dict()))
     model = Model(net, published, own)
     text = "kim drinks [MASK] coffee every [MASK] ."
-    made = read.fill(model, text, n=4)
+    made = fill(model, text, n=4)
     seen = tok(text, return_tensors="pt")
     with torch.no_grad():
         p = other(**seen).logits.softmax(-1)[seen["input_ids"] == tok.mask_token_id]
@@ -203,27 +204,27 @@ def test_a_published_folder_is_loaded_read_and_written_again(tmp_path):
 
 def test_fill_shapes_and_errors(tokenizer):
     model = model_of(tokenizer, "mlm")
-    one = read.fill(model, "old <mask>", n=2)
+    one = fill(model, "old <mask>", n=2)
     assert one.source == "old <mask>" and [len(g) for g in one.gaps] == [2]
     assert one.gaps[0][0].score >= one.gaps[0][1].score
-    assert isinstance(read.fill(model, ["old <mask>"]), list) and read.fill(model, []) == []
+    assert isinstance(fill(model, ["old <mask>"]), list) and fill(model, []) == []
     assert json.loads(json.dumps(one.to_dict()))["gaps"][0][0]["word"] == one.gaps[0][0].word
     assert one.gaps[0][0].word in one._repr_html_() and str(one) == one.text
-    many = read.fill(model, "<mask>", n=10**6).gaps[0]
+    many = fill(model, "<mask>", n=10**6).gaps[0]
     specials = Specials.of(tokenizer)
     assert not {g.id for g in many} & {*specials.all.tolist(), tokenizer.unk_id}
     assert len(many) == tokenizer.vocab_size - len(specials.all) - 1
     with pytest.raises(DataError, match="no gap"):
-        read.fill(model, "old [MASK]")
+        fill(model, "old [MASK]")
     with pytest.raises(DataError, match="text 1 has 131 tokens, the model has 64"):
-        read.fill(model, ["<mask>", "old " * 128 + "<mask>"])
+        fill(model, ["<mask>", "old " * 128 + "<mask>"])
     with pytest.raises(DataError, match="not str"):
-        read.fill(model, ["<mask>", 3])
+        fill(model, ["<mask>", 3])
     with pytest.raises(UsageError, match="'classes'"):
-        read.fill(model_of(tokenizer, "classes", labels=["a"]), "<mask>")
+        fill(model_of(tokenizer, "classes", labels=["a"]), "<mask>")
     bare = train(LINES, TextConfig(kind="words", vocab_size=60))
     with pytest.raises(ConfigError, match="<mask>"):
-        read.fill(model_of(bare, "mlm"), "<mask>")
+        fill(model_of(bare, "mlm"), "<mask>")
 
 
 def test_other_special_tokens_in_a_text_to_fill_stay_text(published):
@@ -231,7 +232,7 @@ def test_other_special_tokens_in_a_text_to_fill_stay_text(published):
     seen = []
     keep = model.net.encode
     model.net.encode = lambda b: seen.append(b.source[0].tolist()) or keep(b)
-    read.fill(model, "kim [SEP] [MASK] [CLS]")
+    fill(model, "kim [SEP] [MASK] [CLS]")
     ids = [i for i in seen[0] if i != published.pad_id]
     assert (
         ids.count(published.sep_id)
@@ -437,7 +438,7 @@ def test_a_model_asks_by_its_own_methods(tokenizer):
     assert model.classify(("old", "coffee")) == read.classify(model, ("old", "coffee"))
     assert torch.equal(model.embed("old", "cls", True), read.embed(model, "old", "cls", True))
     filler, span = model_of(tokenizer, "mlm"), answerer(tokenizer)
-    assert filler.fill("old <mask>", 2) == read.fill(filler, "old <mask>", 2)
+    assert filler.fill("old <mask>", 2) == fill(filler, "old <mask>", 2)
     assert span.answer("kim", "old seoul", longest=1) == read.answer(
         span, "kim", "old seoul", longest=1
     )
@@ -464,7 +465,7 @@ def test_settings_of_an_answer_are_positive(tokenizer, name):
     with pytest.raises(ConfigError, match=name):
         read.answer(answerer(tokenizer), "kim", "old", **{name: 0})
     with pytest.raises(ConfigError, match="n must"):
-        read.fill(model_of(tokenizer, "mlm"), "<mask>", n=0)
+        fill(model_of(tokenizer, "mlm"), "<mask>", n=0)
 
 
 def test_a_model_that_reads_does_not_translate(tokenizer):
@@ -476,7 +477,7 @@ def test_a_model_that_reads_does_not_translate(tokenizer):
 
 def test_a_gap_is_never_filled_with_an_id_without_a_text(tokenizer):
     model = model_of(tokenizer, "mlm", vocab_size=tokenizer.vocab_size + 50)
-    made = read.fill(model, "old <mask>", n=10**6).gaps[0]
+    made = fill(model, "old <mask>", n=10**6).gaps[0]
     assert max(g.id for g in made) < tokenizer.vocab_size
     assert len(made) == tokenizer.vocab_size - len(Specials.of(tokenizer).all) - 1
 

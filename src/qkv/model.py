@@ -249,10 +249,10 @@ class Model:
     # -- reading: one in, one out; list in, list out -----------------------------------------------
 
     def fill(self, texts: str | Sequence[str], n: int = 5) -> Any:
-        """The n best words for each gap ("[MASK]", "<mask>"): `readings.Filled`."""
-        from . import read
+        """The n best words for each gap ("[MASK]", "<mask>"; T5: "<extra_id_0>"): `readings.Filled`."""
+        from .gaps import fill
 
-        return read.fill(self, texts, n)
+        return fill(self, texts, n)
 
     def classify(
         self,

@@ -1,4 +1,4 @@
-"""Ask an encoder about texts: fill a gap, classify, tag, answer, embed.  One in, one out; list in, list out.
+"""Ask an encoder about texts: classify, tag, answer, embed (gaps.py: fill).  One in, one out; list in, list out.
 
 Rows are batched with rows of the same padded length, so that none depends on its neighbours (law 2)."""
 
@@ -19,10 +19,8 @@ from .data.objectives.texts import fitted, solid
 from .errors import ConfigError, DataError, QkvError, UsageError
 from .model import MULTIPLE, Model
 from .models.encoder import Problem
-from .parts.recurrent import in_sixteens
-from .readings import Answer, Classified, Filled, Guess, Marked, Span
+from .readings import Answer, Classified, Marked, Span
 from .shapes import Batch, pad
-from .text import AnyTokenizer, Tokenizer
 
 Pair = tuple[str, str]
 Pooling = Literal["mean", "cls", "pooled"]
@@ -142,76 +140,6 @@ def positive(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise ConfigError(f"{name} must be at least 1 (got {value})", fix=f"try {name}=5")
-
-
-# ---- fill
-
-
-@torch.inference_mode()
-def fill(model: Model, texts: str | Sequence[str], n: int = 5) -> Any:
-    """The n best words for each gap in a text, which is marked by the tokenizer's own name for it ("[MASK]", "<mask>").
-
-    str -> Filled, list -> list.  Raises DataError for a text without a gap."""
-    positive(n=n)
-    net, tok = headed(model, "fill", "mlm", "pretraining"), model.tokenizer
-    specials = Specials.of(tok)
-    mask, name = specials.need("mask"), tok.tokens([specials.need("mask")])[0]
-    given = strings(texts)
-    parts = [text.split(name) for text in given]
-    for i, pieces in enumerate(parts):
-        if len(pieces) < 2:
-            raise DataError(f"text {i} has no gap", fix=f"write {name} where a word is missing")
-    special = {*specials.all.tolist(), tok.unk_id, *model.nameless} - {None}
-    banned = torch.tensor(sorted(special), device=model.device)
-
-    def question(batch: Batch) -> list[tuple[Tensor, Tensor]]:
-        gaps = (batch.source == mask) & batch.keep
-        states = net.encode(batch).states[gaps]  # (B, S, C) -> (gaps, C)
-        p = sound(in_sixteens(net.head.words, states)[0]).float().softmax(-1)
-        p = p.index_fill(1, banned, 0.0)
-        best = p.topk(min(n, p.shape[1] - len(banned)))
-        sizes = gaps.sum(1).tolist()
-        values, ids = (torch.split(x.cpu(), sizes) for x in best)
-        return list(zip(values, ids, strict=True))
-
-    rows = [framed(specials, _with_gaps(tok, p, mask)) for p in parts]
-    found = ask(model, rows, question)
-    made = [_filled(tok, *x) for x in zip(given, parts, found, strict=True)]
-    return made[0] if isinstance(texts, str) else made
-
-
-def _with_gaps(tok: AnyTokenizer, parts: list[str], mask: int) -> list[int]:
-    """The ids of the parts with the mask's between; other special tokens in a text stay text."""
-    if isinstance(tok, Tokenizer):
-        return tok.around(parts, mask)
-    name = tok.tokens([mask])[0]
-    # does this vocabulary's mask swallow the space before it?  RoBERTa's does
-    strips = tok.encode(f"a {name}", specials=True).offsets[-1][0] == 1
-    *front, last = parts
-    ids: list[int] = []
-    for part in front:
-        ids += [*tok.encode(part.rstrip() if strips else part).ids, mask]
-    return ids + tok.encode(last).ids
-
-
-def _filled(tok: Any, source: str, parts: list[str], found: tuple[Tensor, Tensor]) -> Filled:
-    gaps, text = [], parts[0]
-    for values, ids, after in zip(*found, parts[1:], strict=True):
-        numbers = ids.tolist()
-        guesses = [
-            Guess(_word(tok, i), token, i, p)
-            for i, token, p in zip(numbers, tok.tokens(numbers), values.tolist(), strict=True)
-        ]
-        word = tok.decode(numbers[:1])
-        open_ = not text or text[-1].isspace()
-        text += (word.strip() if open_ else word.removeprefix("##")) + after
-        gaps.append(tuple(guesses))
-    return Filled(source, text, tuple(gaps))
-
-
-def _word(tok: Any, i: int) -> str:
-    word: str = tok.decode([i])
-    return word.strip()
 
 
 # ---- classify

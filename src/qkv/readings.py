@@ -29,12 +29,23 @@ class Guess:
 
 
 @dataclass(frozen=True)
+class Phrase:
+    """Words for a gap, by an encoder-decoder.  score: the probability of the whole answer that has them."""
+
+    word: str
+    tokens: tuple[str, ...]
+    score: float
+
+
+@dataclass(frozen=True)
 class Filled:
-    """gaps: the best guesses for each, best first; text: the source with the best in every gap."""
+    """gaps: the best guesses for each, best first; text: the source with the best in every gap.
+
+    A BART writes the whole text again: its one gap is the text."""
 
     source: str
     text: str
-    gaps: tuple[tuple[Guess, ...], ...]
+    gaps: tuple[tuple[Guess | Phrase, ...], ...]
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

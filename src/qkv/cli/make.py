@@ -184,7 +184,8 @@ def next_commands(folder: Path, text: str, test: str = "test.tsv") -> None:
     if kind in PICTURES:
         test, text = "pictures/test", text if text != "…" else "picture.png"
     elif verb == "fill":
-        text = f"{text} {_mask(folder)} {text}" if text == "…" else f"{text} {_mask(folder)}"
+        gap = "<extra_id_0>" if kind == "spans" else _mask(folder)
+        text = f"{text} {gap} {text}" if text == "…" else f"{text} {gap}"
     more = " --context @page.txt" if verb == "answer" else ""
     looked = (
         [f"qkv look --model {where} {shlex.quote(text)} -o attention.html"]
@@ -204,8 +205,8 @@ def next_commands(folder: Path, text: str, test: str = "test.tsv") -> None:
 NEXT = {
     "lm": "generate",
     "windows": "generate",
-    "spans": "generate",
-    "infill": "generate",
+    "spans": "fill",
+    "infill": "fill",
     "chat": "chat",
     "mlm": "fill",
     "nsp": "fill",

@@ -415,8 +415,8 @@ VERBS: tuple[Verb, ...] = (
         name="fill",
         group="use",
         run="qkv.cli.read:fill",
-        en="fill the gaps ([MASK], <mask>) of a text",
-        ko="글의 빈칸([MASK], <mask>) 채우기",
+        en="fill the gaps ([MASK], <mask>, <extra_id_0>) of a text",
+        ko="글의 빈칸([MASK], <mask>, <extra_id_0>) 채우기",
         opts=(
             TEXT,
             MODEL,
