@@ -35,7 +35,7 @@ def attempt(given: list[str], ask: Ask) -> Sequence[Any] | QkvError:
     try:
         return ask(given)
     except (QkvError, MemoryError, RuntimeError) as e:
-        error = as_error(e, sys.argv[1:2])
+        error = as_error(e)
         if isinstance(error, InternalError):
             raise
         return error
