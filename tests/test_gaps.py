@@ -11,7 +11,7 @@ from qkv.data.objectives import Specials
 from qkv.data.objectives.base import Draw
 from qkv.data.objectives.denoise import SpanConfig, corrupt
 from qkv.decode.answer import Hypothesis
-from qkv.errors import DataError, UsageError
+from qkv.errors import ConfigError, DataError, UsageError
 from qkv.model import Model
 from qkv.models import build, configure
 from qkv.text import TextConfig, train
@@ -126,6 +126,11 @@ def test_a_text_without_gaps_or_with_others_is_told(t5, text, said):
     with pytest.raises(DataError, match=said) as e:
         t5.fill(["a <extra_id_0>", text])
     assert "text 1" in str(e.value) and "<extra_id_0>" in e.value.fix
+
+
+def test_more_answers_than_can_be_searched_for_are_refused(t5):
+    with pytest.raises(ConfigError, match="n = 101"):
+        t5.fill("a <extra_id_0>", n=101)
 
 
 def test_a_decoder_fills_nothing(tokenizer):

@@ -17,7 +17,7 @@ from torch import Tensor
 from .data.objectives import Specials
 from .decode.answer import Hypothesis
 from .decode.engine import Engine
-from .errors import DataError
+from .errors import ConfigError, DataError
 from .model import Model
 from .models.seq2seq import Translator
 from .parts.recurrent import in_sixteens
@@ -27,6 +27,7 @@ from .shapes import Batch
 from .text import AnyTokenizer, Tokenizer
 
 SENTINEL = re.compile(r"<extra_id_(\d+)>")
+MOST = 100  # answers of an encoder-decoder: each is a row of the search
 
 
 @torch.inference_mode()
@@ -110,6 +111,10 @@ def _filled(tok: Any, source: str, parts: list[str], found: tuple[Tensor, Tensor
 
 
 def _written(model: Model, given: list[str], n: int) -> list[Filled]:
+    if n > MOST:
+        raise ConfigError(
+            f"n = {n}: an encoder-decoder writes each answer", fix=f"n = {MOST} at most"
+        )
     specials, tok = Specials.of(model.tokenizer), model.tokenizer
     if specials.sentinels:
         parts = [_spans(i, text, len(specials.sentinels)) for i, text in enumerate(given)]
