@@ -133,7 +133,9 @@ def test_more_answers_than_can_be_searched_for_are_refused(t5):
         t5.fill("a <extra_id_0>", n=101)
 
 
-def test_a_decoder_fills_nothing(tokenizer):
-    config = configure({"family": "gpt2", "size": "nano", "vocab_size": tokenizer.vocab_size})
+@pytest.mark.parametrize("family, size", [("gpt2", "nano"), ("transformer", "tiny")])
+def test_who_names_no_gaps_fills_none(family, size):
+    tok = train(LINES, TextConfig(kind="words", vocab_size=60))
+    config = configure({"family": family, "size": size, "vocab_size": tok.vocab_size})
     with pytest.raises(UsageError, match="fill needs a model with a head mlm or pretraining"):
-        Model(build(config), tokenizer, config).fill("a <mask>")
+        Model(build(config), tok, config).fill("a <mask>")

@@ -36,18 +36,18 @@ def fill(model: Model, texts: str | Sequence[str], n: int = 5) -> Any:
 
     str -> Filled, list -> list.  Raises DataError QKV-033 for a text without a gap, UsageError for a model that fills none."""
     positive(n=n)
-    given = strings(texts)
-    writes = isinstance(model.net, Translator) and hasattr(model.net, "step")
-    made = _written(model, given, n) if writes else _pointed(model, given, n)
+    given, specials = strings(texts), Specials.of(model.tokenizer)
+    named = bool(specials.sentinels) or specials.mask is not None
+    how = _written if named and isinstance(model.net, Translator) else _pointed
+    made = how(model, specials, given, n)
     return made[0] if isinstance(texts, str) else made
 
 
 # ---- by an encoder
 
 
-def _pointed(model: Model, given: list[str], n: int) -> list[Filled]:
+def _pointed(model: Model, specials: Specials, given: list[str], n: int) -> list[Filled]:
     net, tok = headed(model, "fill", "mlm", "pretraining"), model.tokenizer
-    specials = Specials.of(tok)
     mask = specials.need("mask")
     parts = _parts(tok, given, mask)
     special = {*specials.all.tolist(), tok.unk_id, *model.nameless} - {None}
@@ -110,12 +110,12 @@ def _filled(tok: Any, source: str, parts: list[str], found: tuple[Tensor, Tensor
 # ---- by an encoder-decoder
 
 
-def _written(model: Model, given: list[str], n: int) -> list[Filled]:
+def _written(model: Model, specials: Specials, given: list[str], n: int) -> list[Filled]:
+    tok = model.tokenizer
     if n > MOST:
         raise ConfigError(
             f"n = {n}: an encoder-decoder writes each answer", fix=f"n = {MOST} at most"
         )
-    specials, tok = Specials.of(model.tokenizer), model.tokenizer
     if specials.sentinels:
         parts = [_spans(i, text, len(specials.sentinels)) for i, text in enumerate(given)]
         sources = [_numbered(tok, p, specials) for p in parts]
