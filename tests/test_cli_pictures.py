@@ -134,7 +134,7 @@ def test_verbs_of_texts_say_what_a_model_of_pictures_is_for(run):
     for verb in ("translate", "summarize", "embed"):
         code, _, said = run(verb, *MODEL, "pets/cat/1.png")
         assert code == 2 and "reads pictures" in said and "classify" in said, verb
-    for verb in ("generate", "chat", "fill", "tag"):  # these ask for the head first
+    for verb in ("generate", "chat", "fill", "tag"):
         code, _, said = run(verb, *MODEL, "pets/cat/1.png")
         assert code == 2 and "vit" in said and said.count("\n") == 1, verb
 

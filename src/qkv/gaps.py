@@ -34,7 +34,8 @@ MOST = 100  # answers of an encoder-decoder: each is a row of the search
 def fill(model: Model, texts: str | Sequence[str], n: int = 5) -> Any:
     """The n best words for each gap in a text, or the n best answers of an encoder-decoder.
 
-    str -> Filled, list -> list.  Raises DataError QKV-033 for a text without a gap, UsageError for a model that fills none."""
+    str -> Filled, list -> list.  Raises DataError QKV-033 for a text without a gap, UsageError for a model that fills
+    none, ConfigError QKV-012 for n below 1, or above 100 where each answer is written."""
     positive(n=n)
     given, specials = strings(texts), Specials.of(model.tokenizer)
     named = bool(specials.sentinels) or specials.mask is not None

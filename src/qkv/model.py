@@ -91,9 +91,8 @@ class Model:
         self.template = template  # how the conversations it learned from were written
         self.processor = processor  # how pictures are made for it
         self.habits = habits or Habits()  # how the texts it learned from were read
-        self.kinds: Mapping[
-            str, torch.dtype
-        ] = {}  # the types of the tensors in its file, by their names there
+        # the types of the tensors in the file it was read from, by their names there: `save` goes back to them
+        self.kinds: Mapping[str, torch.dtype] = {}
 
     @property
     def tokenizer(self) -> AnyTokenizer:

@@ -219,10 +219,10 @@ def files(
 ) -> dict[str, bytes | File]:
     """{"model.safetensors": …}, or shards of at most `max_shard` bytes and their index, as transformers writes them.
 
-        `tied` is {second name: the name that is written}, Table.tied: transformers makes these equal by itself.  Other names
-        of the same memory are left out as well and noted in the file.  `kinds` are types to write in where that loses nothing
+    `tied` is {second name: the name that is written}, Table.tied: transformers makes these equal by itself.  Other names
+    of the same memory are left out as well and noted in the file.  `kinds` are types to write in where that loses nothing
     (`narrowed`).  One tensor above `max_shard` has a shard alone.
-        Raises WeightsError QKV-050 for what the format cannot hold, QKV-051 for tied tensors that differ."""
+    Raises WeightsError QKV-050 for what the format cannot hold, QKV-051 for tied tensors that differ."""
     kept, aliases = once(_untied(tensors, tied or {}))
     kept = narrowed(kept, kinds or {})
     groups = _groups(kept, max_shard)
