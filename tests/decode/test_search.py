@@ -238,7 +238,7 @@ def test_coverage_watches_the_last_cross_attention_of_our_nets(family):
 @pytest.mark.parametrize(
     "wrong",
     [
-        dict(beam=0), dict(beam=1.5), dict(beam=True), dict(nbest=0), dict(nbest=2),
+        dict(beam=0), dict(beam=1.5), dict(beam=True), dict(beam=5000), dict(nbest=0), dict(nbest=2),
         dict(max_new_tokens=0), dict(min_new_tokens=-1), dict(min_new_tokens=4, max_new_tokens=3),
         dict(alpha=math.nan), dict(alpha=-1.0), dict(alpha=11.0), dict(coverage=math.inf),
         dict(temperature=math.nan), dict(temperature=-0.5), dict(temperature=math.inf),
@@ -246,6 +246,7 @@ def test_coverage_watches_the_last_cross_attention_of_our_nets(family):
         dict(temperature=1.0, top_p=1.5), dict(temperature=1.0, top_p=math.nan),
         dict(temperature=1.0, beam=2), dict(top_k=5), dict(top_p=0.5), dict(seed=-1),
         dict(seed=1 << 64), dict(temperature=1.0, coverage=0.1), dict(alpha="1"),
+        dict(temperature=1.0, nbest=5000),
     ],
     ids=str,
 )  # fmt: skip

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from ..errors import ConfigError
 
+WIDEST = 4096  # beam, and answers of one source: each is a row of every step
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
@@ -36,8 +38,8 @@ class SearchConfig:
     eos_ids: tuple[int, ...] = ()  # ends beside the net's own
 
     def __post_init__(self) -> None:
-        _whole("beam", self.beam, 1)
-        _whole("nbest", self.nbest, 1)
+        _whole("beam", self.beam, 1, WIDEST)
+        _whole("nbest", self.nbest, 1, WIDEST)
         _whole("min_new_tokens", self.min_new_tokens, 0)
         _whole("seed", self.seed, 0)
         _whole("no_repeat_ngram_size", self.no_repeat_ngram_size, 0)
@@ -111,7 +113,7 @@ class SearchConfig:
         return self.temperature > 0
 
 
-def _whole(name: str, value: Any, least: int) -> None:
+def _whole(name: str, value: Any, least: int, most: int | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(
             f"{name} must be a whole number (got {value!r})",
@@ -120,6 +122,8 @@ def _whole(name: str, value: Any, least: int) -> None:
         )
     if value < least:
         raise ConfigError(f"{name} must be >= {least} (got {value})", fix=f"try {name}={least}")
+    if most is not None and value > most:
+        raise ConfigError(f"{name} must be <= {most} (got {value})", fix=f"try {name}={most}")
 
 
 def _real(name: str, value: Any, least: float = 0.0) -> None:

@@ -12,6 +12,7 @@ from ..shapes import Heads
 from .banded import Drop, Keys, Known, Queries, Scratch, Slopes, backward, forward, normal
 from .dropout import Pieces
 from .plan import Lane, Plan, Row
+from .threads import each
 
 SCORES = 1 << 20  # numbers of scores held at once for tokens that see all
 WHOLE = 1 << 40  # stands for a lane among the masks' numbers
@@ -57,14 +58,18 @@ def run(
     """The answer, and log2 Σ exp of each query's scores, (B, H, T, 1)."""
     y = torch.empty(q.shape, dtype=plan.dtype)
     lse = torch.empty(*q.shape[:3], 1, dtype=plan.dtype)
-    with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        for row in plan.rows:
-            i = row.at
+
+    def work(part: range) -> None:
+        for row, heads in texts(plan, q.shape[1], part):
+            at = row.at, heads
             if row.length and q.numel():
-                text = Text(row, plan, scale, drop, *(x[i].to(plan.dtype) for x in (q, k, v)))
-                text.answer(y[i], lse[i])
+                text = Text(row, plan, scale, drop, heads, *(x[at] for x in (q, k, v)))
+                text.answer(y[at], lse[at])
             else:
-                y[i], lse[i] = 0.0, 0.0
+                y[at], lse[at] = 0.0, 0.0
+
+    with torch.autocast("cpu", enabled=False):
+        each(len(plan.rows) * q.shape[1], work)
     return y, lse
 
 
@@ -80,19 +85,31 @@ def gradients(
     drop: Pieces | None,
 ) -> Three:
     dq, dk, dv = (torch.empty(x.shape, dtype=plan.dtype) for x in (q, k, v))
-    with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        for row in plan.rows:
-            i = row.at
+
+    def work(part: range) -> None:
+        for row, heads in texts(plan, q.shape[1], part):
+            at = row.at, heads
             if row.length and q.numel():
-                text = Text(row, plan, scale, drop, *(x[i].to(plan.dtype) for x in (q, k, v)))
-                text.blame(y[i], lse[i], g[i].to(plan.dtype), (dq[i], dk[i], dv[i]))
+                text = Text(row, plan, scale, drop, heads, *(x[at] for x in (q, k, v)))
+                text.blame(y[at], lse[at], g[at].to(plan.dtype), (dq[at], dk[at], dv[at]))
             else:
-                dq[i], dk[i], dv[i] = 0.0, 0.0, 0.0
+                dq[at], dk[at], dv[at] = 0.0, 0.0, 0.0
+
+    with torch.autocast("cpu", enabled=False):
+        each(len(plan.rows) * q.shape[1], work)
     return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)
 
 
+def texts(plan: Plan, H: int, part: range) -> Iterator[tuple[Row, slice]]:
+    """The texts and heads of a run of all texts' H heads, one text after another."""
+    for n, row in enumerate(plan.rows):
+        begin, end = max(part.start - n * H, 0), min(part.stop - n * H, H)
+        if begin < end:
+            yield row, slice(begin, end)
+
+
 class Text:
-    """One text of a batch: q, k, v (H, T, D)."""
+    """Some heads of one text of a batch: q, k, v (H, T, D)."""
 
     def __init__(
         self,
@@ -100,12 +117,12 @@ class Text:
         plan: Plan,
         scale: float,
         drop: Pieces | None,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
+        heads: slice,
+        *qkv: Tensor,
     ) -> None:
         self.row, self.shape, self.scale = row, plan.shape, scale
-        self.q, self.k, self.v, self.pieces = q, k, v, drop
+        self.q, self.k, self.v = (x.to(plan.dtype) for x in qkv)
+        self.pieces, self.first = drop, heads.start
         drawn = plan.width(row) - plan.shape.w - len(row.shared)
         self.scratch = Scratch(plan.shape, drawn, len(row.shared), plan.dtype)
 
@@ -119,11 +136,11 @@ class Text:
         return Slopes(lane, self.shape, self.k.shape[2], "gradient", self.scratch)
 
     def drop(self, h: int, lane: int) -> Drop | None:
-        """The mask of one head and lane; lane = WHOLE: of the queries that see all."""
+        """The mask of the h-th of these heads and a lane; lane = WHOLE: of the queries that see all."""
         pieces = self.pieces
         if pieces is None:
             return None
-        return lambda out, at: pieces.fill(out, self.row.at, h, lane, at)
+        return lambda out, at: pieces.fill(out, self.row.at, self.first + h, lane, at)
 
     def answer(self, y: Tensor, lse: Tensor) -> None:
         """Fills y (H, T, D) and lse (H, T, 1)."""
