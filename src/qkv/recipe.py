@@ -215,7 +215,10 @@ class Recipe:
 
         dev = None if self.data.dev is None else move(self.data.dev)
         data = replace(self.data, train=move(self.data.train), dev=dev)
-        return replace(self, data=data, start=_model(self.start, full))
+        objective = dict(self.objective)
+        if "teacher" in objective:
+            objective["teacher"] = _model(objective["teacher"], full)
+        return replace(self, data=data, start=_model(self.start, full), objective=objective)
 
 
 def has_head(family: Any, head: str | None) -> bool:

@@ -23,7 +23,7 @@ from .errors import ConfigError, DataError, MissingError, QkvError
 from .jobs import Job, prepare
 from .learn.checkpoint import RunFolder
 from .learn.loop import Event, Header, Listen, Note, Step, Trainer, Validate
-from .learn.speed import has_bf16
+from .learn.speed import mixed
 from .learn.track import Status, Tracker, plots, read_metrics
 from .messages import t
 from .model import Model
@@ -449,8 +449,7 @@ def _reads(job: Job) -> tuple[str, str]:
 
 
 def _precision(recipe: Recipe, model: Model) -> str:
-    auto = "bf16" if has_bf16(model.device) else "fp32"
-    return auto if recipe.train.precision == "auto" else recipe.train.precision
+    return "bf16" if mixed(recipe.train.precision, model.device) else "fp32"
 
 
 def environment() -> dict[str, Any]:

@@ -55,6 +55,7 @@ class Batch:
     boxes: Tensor | None = (
         None  # (B, N, 4) float: centre x and y, width, height, as parts of the picture
     )
+    taught: Tensor | None = None  # (B, K) float: the probability of each class, by a teacher
 
     def __len__(self) -> int:
         return self.source.shape[0]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from ..checkpoints import load
 from ..data.images.augment import Augment, uniform
 from ..data.images.config import ImageClassifyConfig
 from ..data.images.process import Processor
@@ -24,15 +25,23 @@ from ..readings import Habits
 from ..recipe import Recipe
 from ..shapes import Batch
 from .reading import Pictures, Reader, apart, check, known
+from .teacher import Teacher
 
 
 class PictureStream:
     """Batch number `step` of endless training: a pure function of (pictures, rows, seed, step)."""
 
     def __init__(
-        self, pictures: Pictures, processor: Processor, augment: Augment, rows: int, seed: int
+        self,
+        pictures: Pictures,
+        processor: Processor,
+        augment: Augment,
+        rows: int,
+        seed: int,
+        teacher: Teacher | None = None,
     ) -> None:
         self.pictures, self.processor, self.augment = pictures, processor, augment
+        self.teacher = teacher
         self.rounds, self.seed = Rounds(len(pictures), rows, seed), seed
 
     @property
@@ -45,7 +54,10 @@ class PictureStream:
         noise = uniform(self.seed, step, len(index))
         x = self.augment.bytes(self.pictures.shelf.stack(index), noise)
         pixels = self.augment.numbers(self.processor.numbers(x), noise)
-        return picture_batch(pixels, self.pictures.labels[index], index)
+        made = picture_batch(pixels, self.pictures.labels[index], index)
+        if self.teacher is None:
+            return made
+        return replace(made, taught=self.teacher(x, self.augment, noise))
 
 
 def picture_batch(pixels: Any, label: Any = None, index: Any = None) -> Batch:
@@ -92,6 +104,7 @@ class ImagesJob(OfPictures):
     report: SkipReport
     dev_report: SkipReport
     leak: int
+    teacher: Teacher | None = None
     head: str | None = None
     written: list[dict[str, Any]] = field(default_factory=list)
 
@@ -99,6 +112,7 @@ class ImagesJob(OfPictures):
     def read(cls, recipe: Recipe, start: Model | None = None) -> "ImagesJob":
         report, dev_report = SkipReport(), SkipReport()
         config: ImageClassifyConfig = recipe.objective_config()
+        knows = load(config.teacher) if config.teacher else None
         source, other = recipe.data.train, recipe.data.dev
         processor, channels = known(recipe, start, source)
         reader = Reader(recipe, processor, channels, config.classes)
@@ -120,9 +134,12 @@ class ImagesJob(OfPictures):
         leak = len(reader.keys[0] & reader.keys[1])
         # a checkpoint that ends in states gets a head for classes
         bare = start is not None and getattr(start.config, "head", None) == "none"
-        return cls(
-            recipe, train, dev, config, made, report, dev_report, leak, "classes" if bare else None
-        )
+        head = "classes" if bare else None
+        teacher = None
+        if knows is not None:
+            channels = train.shelf.channels
+            teacher = Teacher.of(knows, config.classes, channels, recipe.train.precision)
+        return cls(recipe, train, dev, config, made, report, dev_report, leak, teacher, head)
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -141,7 +158,7 @@ class ImagesJob(OfPictures):
 
     def stream(self) -> PictureStream:
         rows, seed = self.recipe.train.batch_rows, self.recipe.seed
-        return PictureStream(self.train, self.processor, self.config, rows, seed)
+        return PictureStream(self.train, self.processor, self.config, rows, seed, self.teacher)
 
     def samples(self) -> list[dict[str, Any]]:
         return self.written

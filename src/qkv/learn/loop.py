@@ -20,7 +20,7 @@ from ..parts.dropout import noise
 from ..parts.favor import redraw, redrawn
 from ..shapes import Batch
 from .optim import OptimConfig, adamw, gradient_norm, learning_rate, set_rate
-from .speed import has_bf16, keep_freed_memory
+from .speed import keep_freed_memory, mixed
 from .terms import Totals, term_loss, terms_of
 
 Weights = dict[str, Tensor]
@@ -200,9 +200,7 @@ class Trainer:
                 code="QKV-013",
             )
         self.net.to(self.device).train()
-        self.bf16 = self.config.precision == "bf16" or (
-            self.config.precision == "auto" and has_bf16(self.device)
-        )
+        self.bf16 = mixed(self.config.precision, self.device)
         self.optimizer = adamw(self.net, self.optim)
         self.names = [n for n, p in self.net.named_parameters() if p.requires_grad]
         self.trained: list[Tensor] = [p for p in self.net.parameters() if p.requires_grad]

@@ -26,6 +26,11 @@ def keep_freed_memory() -> bool:
     )
 
 
+def mixed(precision: str, device: torch.device) -> bool:
+    """Are products made in bf16?  "bf16", or "auto" where the hardware has it."""
+    return precision == "bf16" or (precision == "auto" and has_bf16(device))
+
+
 def has_bf16(device: torch.device) -> bool:
     """True where bf16 matrix products run in hardware; emulated ones are slower than fp32."""
     if device.type == "cuda":

@@ -12,7 +12,7 @@ from ..parts.heads import Labels
 from ..parts.patches import Grid
 from ..shapes import Batch, Pixels, States
 from .encoder import Problem, each, given
-from .interface import Memory, Predictions, Term, Values
+from .interface import Memory, Predictions, Summed, Term, Values
 
 PictureHead = Literal["none", "classes", "distilled"]
 Pool = Literal["first", "mean"]
@@ -129,7 +129,9 @@ class PictureEncoder(nn.Module):
     def loss_inputs(
         self, batch: Batch, *, forcing: float = 1.0, rng: torch.Generator | None = None
     ) -> Term | tuple[Term, ...]:
-        """The label of each picture, from each head.  With two heads and no teacher both learn the true label."""
+        """The label of each picture, and what a teacher says of it where the batch has that (Touvron et al. 2021, section 4).
+
+        With two heads the first learns the label and the second the teacher's answer, or the label where there is none."""
         if self.head.kind == "none":
             raise ConfigError(
                 "a net with head = 'none' has nothing to learn from",
@@ -139,8 +141,12 @@ class PictureEncoder(nn.Module):
         memory, label = self.encode(batch), given(batch.label, "label")
         own = labelled(self.head.classes, memory.summary, label, self.head.problem, "classes")
         if self.head.kind == "classes":
-            return own
+            if batch.taught is None:
+                return own
+            return own, imitated(self.head.classes(memory.summary), batch.taught, "taught")
         second = memory.states[:, 1]
+        if batch.taught is not None:
+            return own, imitated(self.head.distilled(second), batch.taught, "distilled")
         return own, labelled(self.head.distilled, second, label, self.head.problem, "distilled")
 
 
@@ -151,6 +157,13 @@ def placed_anew(net: nn.Module, start: nn.Module) -> dict[str, Tensor]:
         return {}
     grid, places = net.grid(*net.image_size), start.embed.places
     return {"embed.places.position": places.positions(grid).detach()}
+
+
+def imitated(logits: Tensor, taught: Tensor, name: str) -> Summed:
+    """Σ_rows -Σ_k p_k log softmax(z)_k, p a teacher's answer (Hinton et al. 2015, section 2, temperature 1): (B, K) each."""
+    with torch.autocast(logits.device.type, enabled=False):
+        z = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return Summed(-(taught.to(z.dtype) * z.log_softmax(-1)).sum(), len, name)
 
 
 def labelled(last: Labels, x: Tensor, label: Tensor, problem: Problem, name: str) -> Term:

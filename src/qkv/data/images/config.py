@@ -12,3 +12,4 @@ class ImageClassifyConfig(Augment):
     Of an idx file, whose labels are numbers, `classes` are the names of 0, 1, …"""
 
     classes: tuple[str, ...] = ()
+    teacher: str = ""  # a classifier of these classes, whose answers are learned beside the labels (Touvron et al. 2021)
