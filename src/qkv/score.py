@@ -71,6 +71,11 @@ def evaluate(
     A model that was trained for another objective is measured by that: {"examples", "skipped", "scores"}; the file then has
     the columns of its training data, or it is a folder, archive or idx file of pictures.  Raises DataError for a file without usable records, MissingError for one that is
     not there."""
+    if not isinstance(model, Model):
+        raise UsageError(
+            f"evaluate measures a model, not {type(model).__name__} {str(model)[:80]!r}",
+            fix='qkv.evaluate(qkv.load("runs/NAME"), data), or run.best()',
+        )
     recipe = recipe_of(model)
     if model.has_pictures:
         from .jobs.images import measure_pictures

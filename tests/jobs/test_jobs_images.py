@@ -73,6 +73,9 @@ def test_a_folder_becomes_a_classifier(run, pets):
     scores = qkv.evaluate(model, pets)
     assert scores["examples"] == 40 and scores["scores"]["accuracy"] > 95  # one is brighter
     assert "model.classify" in (model.folder / "README.md").read_text("utf-8")
+    for path in (str(run.folder), run.folder, run):
+        with pytest.raises(UsageError, match="measures a model"):
+            qkv.evaluate(path, pets)
 
 
 def test_answers_do_not_depend_on_how_a_picture_is_given(run, pets):
