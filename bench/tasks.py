@@ -27,12 +27,15 @@ class Task:
     measure: str
     steps: int
     max_tokens: int = 128
-    objective: dict[str, Any] = field(default_factory=dict)
+    text: dict[str, Any] = field(default_factory=dict)  # {}: the language's
+    model: dict[str, Any] = field(default_factory=dict)  # beside NET, where nothing was pre-trained
 
 
+NEAR = {"pattern": "window(4) | global(1)"}  # names are told by their neighbours: characters, …
+PIECES = {"pattern": "window(3) | global(1)"}  # … and small pieces of words
 TASKS = {
     "klue-ner": Task("ko", "tag", "klue-ner/train.jsonl.gz", "klue-ner/test.jsonl.gz",
-                     {"text": "text", "tags": "tags"}, "f1", 600, 160),
+                     {"text": "text", "tags": "tags"}, "f1", 1000, 160, model=NEAR),
     "3i4k": Task("ko", "classify", "intent-3i4k/train.tsv.gz", "intent-3i4k/test.tsv.gz",
                  {"text": "text", "label": "label"}, "accuracy", 700, 96),
     "korsts": Task("ko", "regress", "korsts/train.jsonl.gz", "korsts/test.jsonl.gz",
@@ -42,7 +45,8 @@ TASKS = {
     "banking77": Task("en", "classify", "intent-banking77/train.tsv.gz", "intent-banking77/test.tsv.gz",
                       {"text": "text", "label": "category"}, "accuracy", 700, 128),
     "restaurant8k": Task("en", "tag", "span-restaurant8k/train.jsonl.gz", "span-restaurant8k/test.jsonl.gz",
-                         {"text": "text", "spans": "spans"}, "f1", 400),
+                         {"text": "text", "spans": "spans"}, "f1", 800,
+                         text={"kind": "unigram", "vocab_size": 1000}, model=PIECES),
     "parakqc": Task("ko", "contrast", "parakqc/train.tsv.gz", "parakqc/dev.tsv.gz",
                     {"text": "text", "group": "group"}, "recall@1", 500, 64),
 }  # fmt: skip
@@ -63,7 +67,7 @@ def recipe(name: str, data: str, seed: int, start: str) -> dict[str, Any]:
     made: dict[str, Any] = {
         "name": f"{name}-{'pre' if start else 'own'}-{seed}",
         "seed": seed,
-        "objective": {"kind": task.kind, "max_tokens": task.max_tokens, **task.objective},
+        "objective": {"kind": task.kind, "max_tokens": task.max_tokens},
         "data": {"train": {"path": f"{data}/{task.train}", "fields": task.fields}, "holdout": 0.08},
         "optim": {"lr": 1e-3, "schedule": "linear", "warmup": 60, "weight_decay": 0.01},
         "train": {
@@ -76,7 +80,8 @@ def recipe(name: str, data: str, seed: int, start: str) -> dict[str, Any]:
     }
     if start:
         return made | {"from": start, "model": {"dropout": 0.2}}
-    return made | {"text": TEXT[task.language], "model": NET | {"dropout": 0.2}}
+    text = task.text or TEXT[task.language]
+    return made | {"text": text, "model": NET | {"dropout": 0.2} | task.model}
 
 
 def run(name: str, data: str, seed: int, start: str, settings: list[str]) -> dict[str, Any]:
