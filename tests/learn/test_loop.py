@@ -22,7 +22,7 @@ from learn_tiny import (
 
 from qkv.data.stream import Stream, collate
 from qkv.errors import ConfigError, DivergedError, Interrupted, OutOfMemoryError, Preempted
-from qkv.learn.loop import Evaluated, Finished, Position, Step, TrainConfig
+from qkv.learn.loop import Evaluated, Finished, Position, Step, TrainConfig, memory
 from qkv.learn.optim import OptimConfig, learning_rate
 from qkv.learn.speed import has_bf16
 from qkv.models.interface import Predictions, set_state, state_of
@@ -285,6 +285,19 @@ def test_early_stopping_counts_evaluations_without_a_better_one():
     assert events[-1].stopped_early and isinstance(events[-1], Finished)
 
 
+def test_a_moving_average_soon_forgets_where_it_began():
+    assert [memory(0.9, n) for n in (1, 3, 80, 81, 82, 10_000)] == [
+        0.1,
+        0.25,
+        80 / 89,
+        0.9,
+        0.9,
+        0.9,
+    ]
+    left = math.prod(memory(0.999, n) for n in range(1, 2001))  # of the first numbers
+    assert left < 1e-15 < 0.999**2000
+
+
 def test_the_moving_average_is_what_is_kept_and_evaluated():
     seen, t = {}, trainer(steps=4, eval_every=2, ema=0.9)
     want = [p.detach().clone() for p in t.trained]
@@ -292,8 +305,9 @@ def test_the_moving_average_is_what_is_kept_and_evaluated():
 
     def watched(position, loss):
         made = update(position, loss)
+        kept = (1 / 10, 2 / 11, 3 / 12, 4 / 13)[made[0].applied - 1]  # not yet 0.9
         for w, p in zip(want, t.trained, strict=True):
-            w.lerp_(p.detach(), 1 - 0.9)
+            w.lerp_(p.detach(), 1 - kept)
         seen[position.step] = bits(dict(zip(t.names, [w.clone() for w in want], strict=True)))
         return made
 
