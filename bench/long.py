@@ -206,20 +206,18 @@ def draw(path: str, lengths: list[int], kinds: list[str], found: dict, clock: st
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
-    fig, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for axis, key, label in (
-        (axes[0], clock, "ms, forward and backward"),
-        (axes[1], "mb", "peak MB"),
-    ):
+    panels = [(k, clock, f"ms, forward and backward, {k}") for k in kinds]
+    panels.append((kinds[0], "mb", f"peak MB, {kinds[0]}"))
+    fig, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels) + 2, 4), layout="constrained")
+    for axis, (kind, key, label) in zip(axes, panels, strict=True):
         for mode, values in found.items():
-            for kind in kinds:
-                y = [values.get(f"{n}x{kind}", {}).get(key, math.nan) for n in lengths]
-                axis.plot(lengths, y, "-o" if mode in OURS else "--x", label=f"{mode} {kind}", lw=1, ms=3)  # fmt: skip
+            y = [values.get(f"{n}x{kind}", {}).get(key, math.nan) for n in lengths]
+            axis.plot(lengths, y, "-o" if mode in OURS else "--x", label=mode, lw=1.5 if mode in OURS else 1, ms=4)  # fmt: skip
         axis.set(xscale="log", yscale="log", xlabel="tokens", ylabel=label)
-        axis.set_xticks(lengths, [str(n) for n in lengths], rotation=45)
+        axis.set_xticks(lengths, [f"{n:,}" for n in lengths])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=7)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     fig.savefig(path, dpi=120)
 
 
