@@ -124,7 +124,17 @@ def _written(model: Model, specials: Specials, given: list[str], n: int) -> list
         mask = specials.need("mask")
         parts = _parts(tok, given, mask)
         sources = [framed(specials, _with_gaps(tok, p, mask)).ids for p in parts]
-    config = replace(model.decode, beam=max(n, model.decode.beam), nbest=n, temperature=0.0, top_k=None, top_p=None)  # fmt: skip
+    config = replace(
+        model.decode,
+        beam=max(n, model.decode.beam),
+        nbest=n,
+        alpha=0.0,  # the likeliest first: what is told of an answer is its probability
+        coverage=0.0,
+        penalty="length",
+        temperature=0.0,
+        top_k=None,
+        top_p=None,
+    )
     found = Engine(model.net, config, banned=model.nameless)(sources)
     if specials.sentinels:
         return [_joined(tok, *x, specials.sentinels) for x in zip(given, parts, found, strict=True)]
