@@ -32,19 +32,7 @@ from qkv.recipe import Recipe
 from qkv.run import fresh_net
 
 sys.path.append(str(Path(__file__).parents[1] / "data"))
-from picture_files import archive, class_folders, encoded, idx_pair, pixels  # noqa: E402
-
-
-def recipe(path, **changes):
-    values = {
-        "name": "pets",
-        "objective": {"kind": "image-classify", "crop": 1, "flip": True, "erase": 0.2},
-        "data": {"train": {"path": str(path)}, "holdout": 0.3},
-        "model": {"family": "vit", "size": "tiny", "patch_size": 4, "pool": "first"},
-        "optim": {"lr": 3e-3, "warmup": 3},
-        "train": {"steps": 12, "batch_rows": 16, "eval_every": 6, "save_every": 6, "log_every": 3},
-    }
-    return values | changes
+from picture_files import archive, class_folders, encoded, idx_pair, pixels, recipe  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from learn_tiny import (
 
 from qkv.data.stream import Stream, collate
 from qkv.errors import ConfigError, DivergedError, Interrupted, OutOfMemoryError, Preempted
-from qkv.learn.loop import Evaluated, Finished, Position, Step, TrainConfig, memory
+from qkv.learn.loop import Evaluated, Finished, Position, Step, TrainConfig, ema_decay
 from qkv.learn.optim import OptimConfig, learning_rate
 from qkv.learn.speed import has_bf16
 from qkv.models.interface import Predictions, set_state, state_of
@@ -286,7 +286,7 @@ def test_early_stopping_counts_evaluations_without_a_better_one():
 
 
 def test_a_moving_average_soon_forgets_where_it_began():
-    assert [memory(0.9, n) for n in (1, 3, 80, 81, 82, 10_000)] == [
+    assert [ema_decay(0.9, n) for n in (1, 3, 80, 81, 82, 10_000)] == [
         0.1,
         0.25,
         80 / 89,
@@ -294,7 +294,7 @@ def test_a_moving_average_soon_forgets_where_it_began():
         0.9,
         0.9,
     ]
-    left = math.prod(memory(0.999, n) for n in range(1, 2001))  # of the first numbers
+    left = math.prod(ema_decay(0.999, n) for n in range(1, 2001))  # of the first numbers
     assert left < 1e-15 < 0.999**2000
 
 

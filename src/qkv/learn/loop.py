@@ -254,7 +254,7 @@ class Trainer:
             self.optimizer.step()
             if self.shadow:
                 with torch.no_grad():
-                    kept = memory(self.config.ema, position.applied + 1)
+                    kept = ema_decay(self.config.ema, position.applied + 1)
                     torch._foreach_lerp_(self.shadow, self.trained, 1 - kept)
             position = replace(position, applied=position.applied + 1, in_a_row=0)
         else:
@@ -421,7 +421,7 @@ class Trainer:
         return position
 
 
-def memory(decay: float, n: int) -> float:
+def ema_decay(decay: float, n: int) -> float:
     """What a moving average keeps at its n-th update: min(decay, n / (9 + n)), so that it soon forgets where it began.
 
     With the full decay of 0.999 an eighth of it would still be random numbers after 2,000 steps."""

@@ -2,7 +2,7 @@
 
 Every text of a batch is worked on by itself and to its own length, so neighbours and padding change no bit (law 2)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ SCORES = 1 << 20  # numbers of scores held at once for tokens that see all
 WHOLE = 1 << 40  # stands for a lane among the masks' numbers
 LOG2E = 1.4426950408889634  # scores are in bits: exp2 costs half of exp
 Three = tuple[Tensor, Tensor, Tensor]
+Fill = Callable[[Row, slice, list[Tensor]], None]
 
 
 def sparse(
@@ -59,17 +60,11 @@ def run(
     y = torch.empty(q.shape, dtype=plan.dtype)
     lse = torch.empty(*q.shape[:3], 1, dtype=plan.dtype)
 
-    def work(part: range) -> None:
-        for row, heads in texts(plan, q.shape[1], part):
-            at = row.at, heads
-            if row.length and q.numel():
-                text = Text(row, plan, scale, drop, heads, *(x[at] for x in (q, k, v)))
-                text.answer(y[at], lse[at])
-            else:
-                y[at], lse[at] = 0.0, 0.0
+    def answer(row: Row, heads: slice, own: list[Tensor]) -> None:
+        qkv = (x[row.at, heads] for x in (q, k, v))
+        Text(row, plan, scale, drop, heads, *qkv).answer(own[0], own[1])
 
-    with torch.autocast("cpu", enabled=False):
-        each(len(plan.rows) * q.shape[1], work)
+    shared_out(plan, (y, lse), answer)
     return y, lse
 
 
@@ -86,26 +81,34 @@ def gradients(
 ) -> Three:
     dq, dk, dv = (torch.empty(x.shape, dtype=plan.dtype) for x in (q, k, v))
 
-    def work(part: range) -> None:
-        for row, heads in texts(plan, q.shape[1], part):
-            at = row.at, heads
-            if row.length and q.numel():
-                text = Text(row, plan, scale, drop, heads, *(x[at] for x in (q, k, v)))
-                text.blame(y[at], lse[at], g[at].to(plan.dtype), (dq[at], dk[at], dv[at]))
-            else:
-                dq[at], dk[at], dv[at] = 0.0, 0.0, 0.0
+    def blame(row: Row, heads: slice, own: list[Tensor]) -> None:
+        at = row.at, heads
+        text = Text(row, plan, scale, drop, heads, *(x[at] for x in (q, k, v)))
+        text.blame(y[at], lse[at], g[at].to(plan.dtype), (own[0], own[1], own[2]))
 
-    with torch.autocast("cpu", enabled=False):
-        each(len(plan.rows) * q.shape[1], work)
+    shared_out(plan, (dq, dk, dv), blame)
     return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)
 
 
-def texts(plan: Plan, H: int, part: range) -> Iterator[tuple[Row, slice]]:
-    """The texts and heads of a run of all texts' H heads, one text after another."""
-    for n, row in enumerate(plan.rows):
-        begin, end = max(part.start - n * H, 0), min(part.stop - n * H, H)
-        if begin < end:
-            yield row, slice(begin, end)
+def shared_out(plan: Plan, made: Sequence[Tensor], fill: Fill) -> None:
+    """fill(text, heads, their parts of `made`) for all texts and heads, some for each thread; zeros where a text is empty."""
+    H, some = made[0].shape[1], made[0].numel() > 0
+
+    def work(part: range) -> None:
+        for n, row in enumerate(plan.rows):
+            begin, end = max(part.start - n * H, 0), min(part.stop - n * H, H)
+            if begin >= end:
+                continue
+            heads = slice(begin, end)
+            own = [x[row.at, heads] for x in made]
+            if row.length and some:
+                fill(row, heads, own)
+            else:
+                for x in own:
+                    x.zero_()
+
+    with torch.autocast("cpu", enabled=False):
+        each(len(plan.rows) * H, work)
 
 
 class Text:
