@@ -24,8 +24,8 @@ from qkv.data.stream import Stream, collate
 from qkv.errors import ConfigError, DivergedError, Interrupted, OutOfMemoryError, Preempted
 from qkv.learn.loop import Evaluated, Finished, Position, Step, TrainConfig, ema_decay
 from qkv.learn.optim import OptimConfig, learning_rate
-from qkv.learn.speed import has_bf16
 from qkv.models.interface import Predictions, set_state, state_of
+from qkv.parts.hardware import has_bf16
 from qkv.run import signals
 from qkv.weights import disk
 from qkv.weights.files import read_tensors

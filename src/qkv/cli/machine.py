@@ -72,7 +72,7 @@ def _torch() -> list[Check]:
     try:
         import torch
 
-        from ..learn.speed import has_bf16
+        from ..parts.hardware import has_bf16
     except ImportError as e:
         return [Check("torch", False, str(e).split("\n")[0], "pip install torch")]
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1

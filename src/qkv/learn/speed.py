@@ -5,6 +5,8 @@ import sys
 
 import torch
 
+from ..parts.hardware import has_bf16
+
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
 
@@ -29,10 +31,3 @@ def keep_freed_memory() -> bool:
 def mixed(precision: str, device: torch.device) -> bool:
     """Are products made in bf16?  "bf16", or "auto" where the hardware has it."""
     return precision == "bf16" or (precision == "auto" and has_bf16(device))
-
-
-def has_bf16(device: torch.device) -> bool:
-    """True where bf16 matrix products run in hardware; emulated ones are slower than fp32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16", False))

@@ -1,8 +1,8 @@
 """The kernel of sparse attention: one lane of one head, block after block, forward and backward.
 
-Products over overlapping windows of one padded copy of the keys (a view with strides, never gathered); a chunk's scores
-stay in the cache and are made again on the way back, so that memory is linear in the length.  All views are made once for
-all heads: there are as many of them as products, and each costs microseconds."""
+Products over overlapping windows of one padded copy of the keys (a view with strides; `Gathered` copies what a block sees
+into a row); a chunk's weights stay in the cache and are made again on the way back, so that memory is linear in the
+length.  All views are made once for all heads: there are as many of them as products, and each costs microseconds."""
 
 import math
 from collections.abc import Callable
@@ -13,53 +13,68 @@ from torch import Tensor
 
 from .plan import Chunk, Lane, Shape
 
-Three = tuple[Tensor, Tensor, Tensor]
-Drop = Callable[[Tensor, int], Tensor]  # fills a tensor with the mask of the piece of that number
+Drop = Callable[[torch.Size, int], Tensor]  # the mask of the piece of that number
 
 
 @dataclass(frozen=True)
-class Room:
-    """Numbers of a chunk's pairs (blocks, b, w + random + shared), and views of the three parts of it."""
+class Parts:
+    """What belongs to all that the blocks of a chunk see, w + random + shared along one axis, and views of the three."""
 
     whole: Tensor
-    band: Tensor  # (blocks, b, w)
-    drawn: Tensor | None  # (blocks, b, random)
-    shared: Tensor | None  # (blocks · b, shared)
+    band: Tensor
+    drawn: Tensor | None
+    shared: Tensor | None
 
     @classmethod
-    def of(cls, whole: Tensor, w: int, drawn: int) -> "Room":
-        rest = whole.flatten(0, 1)[:, w + drawn :]
+    def of(cls, whole: Tensor, axis: int, w: int, drawn: int) -> "Parts":
+        shared = whole.shape[axis] - w - drawn
         return cls(
             whole,
-            whole[:, :, :w],
-            whole[:, :, w : w + drawn] if drawn else None,
-            rest if rest.shape[1] else None,
+            whole.narrow(axis, 0, w),
+            whole.narrow(axis, w, drawn) if drawn else None,
+            whole.narrow(axis, w + drawn, shared) if shared else None,
         )
 
 
 class Scratch:
     """Memory that every chunk of a text uses again: fresh memory costs as much as a product."""
 
-    def __init__(self, shape: Shape, drawn: int, shared: int, dtype: torch.dtype) -> None:
-        self.shape, self.drawn, self.dtype = shape, drawn, dtype
+    def __init__(
+        self, shape: Shape, drawn: int, shared: int, sums: torch.dtype, fast: torch.dtype
+    ) -> None:
+        self.shape, self.drawn, self.sums, self.fast = shape, drawn, sums, fast
         self.width = shape.w + drawn + shared
-        self.held: dict[str, Tensor] = {}
-        self.views: dict[tuple[str, int], Room] = {}
+        self.held: dict[tuple[str, torch.dtype], Tensor] = {}
+        self.views: dict[tuple[str, torch.dtype, int], Parts] = {}
 
-    def flat(self, name: str, *size: int) -> Tensor:
+    def flat(self, name: str, dtype: torch.dtype, *size: int) -> Tensor:
         """Of this size, its content left from the last use."""
-        n = math.prod(size)
-        if name not in self.held or len(self.held[name]) < n:
-            self.held[name] = torch.empty(n, dtype=self.dtype)
-            self.views = {at: room for at, room in self.views.items() if at[0] != name}
-        return self.held[name][:n].view(size)
+        n, at = math.prod(size), (name, dtype)
+        if at not in self.held or len(self.held[at]) < n:
+            self.held[at] = torch.empty(n, dtype=dtype)
+            self.views = {key: made for key, made in self.views.items() if key[:2] != at}
+        return self.held[at][:n].view(size)
 
-    def room(self, name: str, blocks: int) -> Room:
-        at = name, blocks
+    def pairs(self, name: str, dtype: torch.dtype, blocks: int) -> Parts:
+        """Of a chunk's pairs (blocks, b, w + random + shared)."""
+        at = name, dtype, blocks
         if at not in self.views:
-            whole = self.flat(name, blocks, self.shape.b, self.width)
-            self.views[at] = Room.of(whole, self.shape.w, self.drawn)
+            whole = self.flat(name, dtype, blocks, self.shape.b, self.width)
+            self.views[at] = Parts.of(whole, 2, self.shape.w, self.drawn)
         return self.views[at]
+
+    def rows(self, name: str, dtype: torch.dtype, blocks: int, D: int) -> Parts:
+        """Of all that a chunk's blocks see, (blocks, w + random + shared, D)."""
+        whole = self.flat(name, dtype, blocks, self.width, D)
+        return Parts.of(whole, 1, self.shape.w, self.drawn)
+
+    def quick(self, p: Parts) -> Parts:
+        """The same pairs to multiply with."""
+        if self.fast == self.sums:
+            return p
+        made = self.pairs("quick", self.fast, len(p.whole))
+        made.whole.copy_(p.whole)
+        return made
 
 
 class Queries:
@@ -74,7 +89,9 @@ class Queries:
 
     def fill(self, x: Tensor, factor: float = 1.0) -> None:
         """With factor · x, from (T, D)."""
-        torch.mul(x[self.lane.places], factor, out=self.own)
+        self.own.copy_(x[self.lane.places])
+        if factor != 1.0:
+            self.own.mul_(factor)
 
     def give(self, to: Tensor) -> None:
         """To where they belong in (T, D)."""
@@ -87,22 +104,33 @@ class Keys:
     x (left + blocks · b + right, D) with zeros around; those that all may see, shared (G, D); the drawn ones of a chunk are
     gathered into room of that name."""
 
-    def __init__(self, lane: Lane, shape: Shape, width: int, name: str, scratch: Scratch) -> None:
+    def __init__(
+        self, lane: Lane, width: int, name: str, scratch: Scratch, dtype: torch.dtype
+    ) -> None:
+        shape = scratch.shape
         n, b = -(-lane.count // shape.b), shape.b
-        self.x = torch.zeros(shape.left + n * b + shape.right, width, dtype=scratch.dtype)
+        self.x = torch.zeros(shape.left + n * b + shape.right, width, dtype=dtype)
         inner = self.x[shape.left : shape.left + n * b]
         self.own, self.blocks = inner[: lane.count], inner.view(n, b, width)
         self.rows = inner.view(n, b * width)
-        self.lane, self.shape, self.scratch, self.shared = lane, shape, scratch, self.x[:0]
+        self.lane, self.shape, self.scratch, self.name = lane, shape, scratch, name
+        self.shared = self.x[:0]
         self.windows = [self.window(c, 0, shape.w) for c in lane.chunks]
-        self.turned = [x.transpose(1, 2) for x in self.windows]
         self.chosen = [
             None if lane.drawn is None else lane.drawn[c.begin : c.end].flatten()
             for c in lane.chunks
         ]
+        self.make_room()
+
+    def make_room(self) -> None:
+        """For what is made of each chunk."""
+        D, b = self.x.shape[1], self.shape.b
+        self.turned = [x.transpose(1, 2) for x in self.windows]
         self.drawn = [
-            None if x is None else scratch.flat(name, c.size, len(x) // c.size * b, width)
-            for c, x in zip(lane.chunks, self.chosen, strict=True)
+            None
+            if x is None
+            else self.scratch.flat(self.name, self.x.dtype, c.size, len(x) // c.size * b, D)
+            for c, x in zip(self.lane.chunks, self.chosen, strict=True)
         ]
 
     def window(self, c: Chunk, first: int, width: int) -> Tensor:
@@ -115,6 +143,71 @@ class Keys:
         self.own.copy_(x[self.lane.places])
         self.shared = shared
 
+    def gather(self, i: int) -> None:
+        """Make chunk i ready for `into` and `outof`."""
+        chosen, drawn = self.chosen[i], self.drawn[i]
+        if chosen is not None and drawn is not None:
+            torch.index_select(self.rows, 0, chosen, out=drawn.view(len(chosen), -1))
+
+    def into(self, q: Tensor, flat: Tensor, i: int, out: Parts) -> None:
+        """q keysᵀ of chunk i: q (blocks, b, D) and the same flat."""
+        torch.bmm(q, self.turned[i], out=out.band)
+        drawn = self.drawn[i]
+        if out.drawn is not None and drawn is not None:
+            torch.bmm(q, drawn.transpose(1, 2), out=out.drawn)
+        if out.shared is not None:
+            torch.mm(flat, self.shared.T, out=out.shared.flatten(0, 1))
+
+    def outof(self, p: Parts, i: int, out: Tensor, flat: Tensor) -> None:
+        """p values of chunk i, into out (blocks, b, D), and the same flat."""
+        torch.bmm(p.band, self.windows[i], out=out)
+        drawn = self.drawn[i]
+        if p.drawn is not None and drawn is not None:
+            out.baddbmm_(p.drawn, drawn)
+        if p.shared is not None:
+            flat.addmm_(p.shared.flatten(0, 1), self.shared)
+
+
+class Gathered(Keys):
+    """Keys whose type oneDNN multiplies, slowly where they overlap (docs/diary.md): what a block sees lies in a row, and one
+    product does the work of three."""
+
+    def make_room(self) -> None:
+        D, dtype = self.x.shape[1], self.x.dtype
+        self.all = [self.scratch.rows(self.name, dtype, c.size, D) for c in self.lane.chunks]
+
+    def gather(self, i: int) -> None:
+        rows, chosen = self.all[i], self.chosen[i]
+        rows.band.copy_(self.windows[i])
+        if rows.drawn is not None and chosen is not None:
+            rows.drawn.copy_(self.rows.index_select(0, chosen).view(rows.drawn.shape))
+        if rows.shared is not None:
+            rows.shared.copy_(self.shared)
+
+    def into(self, q: Tensor, flat: Tensor, i: int, out: Parts) -> None:
+        torch.bmm(q, self.all[i].whole.transpose(1, 2), out=out.whole)
+
+    def outof(self, p: Parts, i: int, out: Tensor, flat: Tensor) -> None:
+        made = self.scratch.flat("made", self.x.dtype, *out.shape)
+        out.copy_(torch.bmm(p.whole, self.all[i].whole, out=made))
+
+
+class Slopes(Keys):
+    """The gradients of keys or values: what comes from windows and draws is added up where it belongs."""
+
+    def make_room(self) -> None:
+        super().make_room()
+        D, w = self.x.shape[1], self.shape.w
+        flat, dtype = self.scratch.flat, self.x.dtype
+        self.bands = [flat("band", dtype, c.size, w, D) for c in self.lane.chunks]
+        self.moves = [self.moved(c, x) for c, x in zip(self.lane.chunks, self.bands, strict=True)]
+
+    def moved(self, c: Chunk, band: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """(where to, what): the parts of a band (blocks, w, D) that overlap with none of their own."""
+        w, b = self.shape.w, self.shape.b
+        cuts = [(s, min(b, w - s)) for s in range(0, w, b)]
+        return [(self.window(c, s, n), band[:, s : s + n]) for s, n in cuts]
+
     def clear(self, shared: Tensor) -> None:
         """Zeros to add gradients to; those of the shared ones go to `shared` (G, D)."""
         self.x.zero_()
@@ -124,26 +217,7 @@ class Keys:
         """To where they belong in (T, D), all but the shared ones."""
         to[self.lane.places] = self.own
 
-    def gather(self, i: int) -> None:
-        """Make `drawn` hold those of chunk i."""
-        chosen, drawn = self.chosen[i], self.drawn[i]
-        if chosen is not None and drawn is not None:
-            torch.index_select(self.rows, 0, chosen, out=drawn.view(len(chosen), -1))
-
-
-class Slopes(Keys):
-    """The gradients of keys or values: what comes from windows and draws is added up where it belongs."""
-
-    def __init__(self, lane: Lane, shape: Shape, width: int, name: str, scratch: Scratch) -> None:
-        super().__init__(lane, shape, width, name, scratch)
-        self.bands = [scratch.flat("band", c.size, shape.w, width) for c in lane.chunks]
-        cuts = [(s, min(shape.b, shape.w - s)) for s in range(0, shape.w, shape.b)]
-        self.moves = [
-            [(self.window(c, s, n), band[:, s : s + n]) for s, n in cuts]
-            for c, band in zip(lane.chunks, self.bands, strict=True)
-        ]
-
-    def add(self, i: int, p: Room, g: Tensor, flat: Tensor) -> None:
+    def add(self, i: int, p: Parts, g: Tensor, flat: Tensor) -> None:
         """Add pᵀ g: p of chunk i, g (blocks, b, D) and the same flat."""
         torch.bmm(p.band.transpose(1, 2), g, out=self.bands[i])
         for to, part in self.moves[i]:
@@ -153,99 +227,99 @@ class Slopes(Keys):
             torch.bmm(p.drawn.transpose(1, 2), g, out=drawn)
             self.blocks.index_add_(0, chosen, drawn.view(-1, *self.blocks.shape[1:]))
         if p.shared is not None:
-            self.shared.addmm_(p.shared.T, flat)
+            self.shared.addmm_(p.shared.flatten(0, 1).T, flat)
 
 
-def into(q: Tensor, flat: Tensor, k: Keys, i: int, out: Room) -> None:
-    """q keysᵀ of chunk i: q (blocks, b, D) and the same flat."""
-    torch.bmm(q, k.turned[i], out=out.band)
-    drawn = k.drawn[i]
-    if out.drawn is not None and drawn is not None:
-        torch.bmm(q, drawn.transpose(1, 2), out=out.drawn)
-    if out.shared is not None:
-        torch.mm(flat, k.shared.T, out=out.shared)
+class GatheredSlopes(Slopes):
+    """The same from one product, added up in the wider type of x."""
+
+    def make_room(self) -> None:
+        D, dtype, chunks = self.x.shape[1], self.x.dtype, self.lane.chunks
+        self.all = [self.scratch.rows(self.name, dtype, c.size, D) for c in chunks]
+        self.moves = [self.moved(c, x.band) for c, x in zip(chunks, self.all, strict=True)]
+
+    def add(self, i: int, p: Parts, g: Tensor, flat: Tensor) -> None:
+        rows, chosen = self.all[i], self.chosen[i]
+        made = self.scratch.flat("made", g.dtype, *rows.whole.shape)
+        rows.whole.copy_(torch.bmm(p.whole.transpose(1, 2), g, out=made))
+        for to, part in self.moves[i]:
+            to.add_(part)
+        if rows.drawn is not None and chosen is not None:
+            self.blocks.index_add_(0, chosen, rows.drawn.reshape(-1, *self.blocks.shape[1:]))
+        if rows.shared is not None:
+            self.shared.add_(rows.shared.sum(0))
 
 
-def outof(p: Room, v: Keys, i: int, out: Tensor, flat: Tensor) -> None:
-    """p values of chunk i, into out (blocks, b, D), and the same flat."""
-    torch.bmm(p.band, v.windows[i], out=out)
-    drawn = v.drawn[i]
-    if p.drawn is not None and drawn is not None:
-        out.baddbmm_(p.drawn, drawn)
-    if p.shared is not None:
-        flat.addmm_(p.shared, v.shared)
-
-
-def scores(q: Queries, k: Keys, i: int) -> Room:
-    """q kᵀ of chunk i, -inf where nothing may be seen."""
-    c = k.lane.chunks[i]
-    s = k.scratch.room("scores", c.size)
+def weights(q: Queries, k: Keys, i: int) -> Parts:
+    """softmax(q kᵀ) of chunk i, zeros where nothing may be seen; q scaled."""
+    c, scratch = k.lane.chunks[i], k.scratch
+    s = scratch.pairs("weights", scratch.sums, c.size)
     k.gather(i)
-    into(q.chunks[i], q.flat[i], k, i, s)
-    for at, edge in k.shape.edges:
-        s.whole[:, :, at : at + edge.shape[1]].add_(edge)
-    if c.band is not None:
-        s.band.add_(c.band)
-    if c.random is not None and s.drawn is not None:
-        s.drawn.add_(c.random)
-    if c.shared is not None and s.shared is not None:
-        s.whole[:, :, -c.shared.shape[-1] :].add_(c.shared)
+    k.into(q.chunks[i], q.flat[i], i, s)
+    edges = [(s.whole.narrow(2, at, edge.shape[1]), edge) for at, edge in k.shape.edges]
+    for part, mask in (*edges, (s.band, c.band), (s.drawn, c.random), (s.shared, c.shared)):
+        if part is not None and mask is not None:
+            part.add_(mask)
+    normal(s.whole, blind=c.band is not None)  # where all keys are real a query sees itself
     return s
 
 
-def normal(s: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores -> exp2(s - max) in place; their sums and log2 Σ exp2 s, (…, 1) each.
-
-    A row of -inf alone becomes zeros, its sum 1, its logarithm 0."""
-    top = s.amax(-1, keepdim=True)
-    top.masked_fill_(top == -torch.inf, 0.0)
-    total = s.sub_(top).exp2_().sum(-1, keepdim=True)
-    total.masked_fill_(total == 0, 1.0)
-    return total, total.log2().add_(top)
+def normal(s: Tensor, *, blind: bool) -> None:
+    """Scores -> weights in place; blind: a row of -inf alone becomes zeros."""
+    empty = s.amax(-1, keepdim=True) == -torch.inf if blind else None
+    torch.softmax(s, -1, out=s)
+    if empty is not None and bool(empty.any()):
+        s.masked_fill_(empty, 0.0)
 
 
-def forward(q: Queries, k: Keys, v: Keys, y: Queries, lse: Queries, drop: Drop | None) -> None:
-    """Fills the answers y (blocks, b, D) and the logarithms lse (blocks, b, 1); q scaled to bits."""
+def slopes(p: Tensor, dp: Tensor) -> Tensor:
+    """The gradient of scores from that of their weights, in its place: p · (dp - Σ p dp)."""
+    made: Tensor = torch.ops.aten._softmax_backward_data.out(dp, p, -1, p.dtype, grad_input=dp)
+    return made
+
+
+def forward(q: Queries, k: Keys, v: Keys, y: Queries, drop: Drop | None) -> None:
+    """Fills the answers y (blocks, b, D); q scaled."""
     for i, c in enumerate(k.lane.chunks):
-        s = scores(q, k, i)
-        total, lse.chunks[i][:] = normal(s.whole)
+        p = weights(q, k, i)
         if drop is not None:
-            s.whole.mul_(drop(k.scratch.flat("kept", *s.whole.shape), c.begin))
+            p.whole.mul_(drop(p.whole.shape, c.begin))
         v.gather(i)
-        outof(s, v, i, y.chunks[i], y.flat[i])
-        y.chunks[i].div_(total)
+        v.outof(k.scratch.quick(p), i, y.chunks[i], y.flat[i])
 
 
 @dataclass(frozen=True)
-class Known:
-    """Of one head, on the way back: g the gradient of the answer y, and the logarithms."""
+class Fast:
+    """What is multiplied on the way back: q (scaled), k, v, and the gradient g of the answers."""
 
+    q: Queries
+    k: Keys
+    v: Keys
     g: Queries
-    y: Queries
-    lse: Queries
 
 
 def backward(
-    q: Queries, k: Keys, v: Keys, known: Known, dq: Queries, to: tuple[Slopes, Slopes], drop: Drop | None
-) -> None:  # fmt: skip
-    """Fills the gradient of q and adds those of k and v to where they belong.
+    q: Queries, k: Keys, fast: Fast, dq: Queries, to: tuple[Slopes, Slopes], drop: Drop | None
+) -> None:
+    """Fills the gradient of q (scaled) and adds those of k and v to where they belong.
 
-    With p = exp2(q kᵀ - lse) and a mask m: dv = (m · p)ᵀ g, ds = p · (m · g vᵀ - Σ g y), dq = ds k, dk = dsᵀ q."""
-    dk, dv = to
+    With p = softmax(q kᵀ) and a mask m: dv = (m · p)ᵀ g, dp = m · g vᵀ, ds = p · (dp - Σ p dp), dq = ds k, dk = dsᵀ q."""
+    (dk, dv), scratch = to, k.scratch
     for i, c in enumerate(k.lane.chunks):
-        g, flat, p = known.g.chunks[i], known.g.flat[i], scores(q, k, i)
-        p.whole.sub_(known.lse.chunks[i]).exp2_()
-        ds, kept = k.scratch.room("slopes", c.size), None
-        if drop is None:
-            dv.add(i, p, g, flat)
-        else:
-            kept = drop(k.scratch.flat("kept", *p.whole.shape), c.begin)
+        g, flat, kept = fast.g.chunks[i], fast.g.flat[i], None
+        p = scratch.quick(weights(q, k, i))
+        ds = scratch.pairs("slopes", scratch.fast, c.size)
+        used = p
+        if drop is not None:
+            kept, used = drop(p.whole.shape, c.begin), ds
             torch.mul(p.whole, kept, out=ds.whole)
-            dv.add(i, ds, g, flat)
-        v.gather(i)
-        into(g, flat, v, i, ds)
+        dv.add(i, used, g, flat)
+        fast.v.gather(i)
+        fast.v.into(g, flat, i, ds)
         if kept is not None:
             ds.whole.mul_(kept)
-        ds.whole.sub_((g * known.y.chunks[i]).sum(-1, keepdim=True)).mul_(p.whole)
-        outof(ds, k, i, dq.chunks[i], dq.flat[i])
-        dk.add(i, ds, q.chunks[i], q.flat[i])
+        slopes(p.whole, ds.whole)
+        if fast.k is not k:
+            fast.k.gather(i)
+        fast.k.outof(ds, i, dq.chunks[i], dq.flat[i])
+        dk.add(i, ds, fast.q.chunks[i], fast.q.flat[i])

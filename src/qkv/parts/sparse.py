@@ -9,14 +9,27 @@ import torch
 from torch import Tensor
 
 from ..shapes import Heads
-from .banded import Drop, Keys, Known, Queries, Scratch, Slopes, backward, forward, normal
+from .banded import (
+    Drop,
+    Fast,
+    Gathered,
+    GatheredSlopes,
+    Keys,
+    Queries,
+    Scratch,
+    Slopes,
+    backward,
+    forward,
+    normal,
+    slopes,
+)
 from .dropout import Pieces
+from .hardware import has_bf16
 from .plan import Lane, Plan, Row
 from .threads import each
 
 SCORES = 1 << 20  # numbers of scores held at once for tokens that see all
 WHOLE = 1 << 40  # stands for a lane among the masks' numbers
-LOG2E = 1.4426950408889634  # scores are in bits: exp2 costs half of exp
 Three = tuple[Tensor, Tensor, Tensor]
 Fill = Callable[[Row, slice, list[Tensor]], None]
 
@@ -30,64 +43,57 @@ def sparse(
     if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
         made: Tensor = Sparse.apply(q, k, v, plan, scale, drop)  # type: ignore[no-untyped-call]
         return made
-    return run(q, k, v, plan, scale, drop)[0]
+    return run(q, k, v, plan, scale, drop)
 
 
 class Sparse(torch.autograd.Function):
-    """Remembers q, k, v, the answer and each query's log of its sum; scores are made again on the way back."""
+    """Remembers q, k and v alone; weights are made again on the way back."""
 
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, plan: Plan, scale: float, drop: Pieces | None
     ) -> Tensor:
-        y, lse = run(q, k, v, plan, scale, drop)
-        ctx.save_for_backward(q, k, v, y, lse)
+        ctx.save_for_backward(q, k, v)
         ctx.plan, ctx.scale, ctx.drop = plan, scale, drop
-        return y
+        return run(q, k, v, plan, scale, drop)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
-        q, k, v, y, lse = ctx.saved_tensors
-        made = gradients(q, k, v, y, lse, g, ctx.plan, ctx.scale, ctx.drop)
+        q, k, v = ctx.saved_tensors
+        made = gradients(q, k, v, g, ctx.plan, ctx.scale, ctx.drop)
         return (*made, None, None, None)
 
 
-def run(
-    q: Heads, k: Heads, v: Heads, plan: Plan, scale: float, drop: Pieces | None
-) -> tuple[Heads, Tensor]:
-    """The answer, and log2 Σ exp of each query's scores, (B, H, T, 1)."""
+def run(q: Heads, k: Heads, v: Heads, plan: Plan, scale: float, drop: Pieces | None) -> Heads:
     y = torch.empty(q.shape, dtype=plan.dtype)
-    lse = torch.empty(*q.shape[:3], 1, dtype=plan.dtype)
 
     def answer(row: Row, heads: slice, own: list[Tensor]) -> None:
         qkv = (x[row.at, heads] for x in (q, k, v))
-        Text(row, plan, scale, drop, heads, *qkv).answer(own[0], own[1])
+        Text(row, plan, scale, drop, heads, *qkv).answer(own[0])
 
-    shared_out(plan, (y, lse), answer)
-    return y, lse
+    shared_out(plan, (y,), answer)
+    return y
 
 
 def gradients(
-    q: Heads,
-    k: Heads,
-    v: Heads,
-    y: Heads,
-    lse: Tensor,
-    g: Heads,
-    plan: Plan,
-    scale: float,
-    drop: Pieces | None,
+    q: Heads, k: Heads, v: Heads, g: Heads, plan: Plan, scale: float, drop: Pieces | None
 ) -> Three:
     dq, dk, dv = (torch.empty(x.shape, dtype=plan.dtype) for x in (q, k, v))
 
     def blame(row: Row, heads: slice, own: list[Tensor]) -> None:
         at = row.at, heads
         text = Text(row, plan, scale, drop, heads, *(x[at] for x in (q, k, v)))
-        text.blame(y[at], lse[at], g[at].to(plan.dtype), (own[0], own[1], own[2]))
+        text.blame(g[at], (own[0], own[1], own[2]))
 
     shared_out(plan, (dq, dk, dv), blame)
     return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)
+
+
+def multiplied(of: torch.dtype, sums: torch.dtype) -> torch.dtype:
+    """The type of products of texts of type `of`, all but that of the scores."""
+    half = of == torch.bfloat16 and has_bf16(torch.device("cpu"))
+    return of if half else sums
 
 
 def shared_out(plan: Plan, made: Sequence[Tensor], fill: Fill) -> None:
@@ -124,87 +130,104 @@ class Text:
         *qkv: Tensor,
     ) -> None:
         self.row, self.shape, self.scale = row, plan.shape, scale
-        self.q, self.k, self.v = (x.to(plan.dtype) for x in qkv)
+        self.sums, self.dtype = plan.dtype, multiplied(qkv[0].dtype, plan.dtype)
+        self.q, self.k, self.v = qkv
         self.pieces, self.first = drop, heads.start
         drawn = plan.width(row) - plan.shape.w - len(row.shared)
-        self.scratch = Scratch(plan.shape, drawn, len(row.shared), plan.dtype)
+        self.scratch = Scratch(plan.shape, drawn, len(row.shared), self.sums, self.dtype)
 
-    def queries(self, lane: Lane, width: int) -> Queries:
-        return Queries(lane, self.shape, width, self.k.dtype)
+    @property
+    def alike(self) -> bool:
+        """Is everything of one type?"""
+        return self.dtype == self.sums
 
-    def keys(self, lane: Lane, name: str) -> Keys:
-        return Keys(lane, self.shape, self.k.shape[2], name, self.scratch)
+    def queries(self, lane: Lane, dtype: torch.dtype) -> Queries:
+        return Queries(lane, self.shape, self.k.shape[2], dtype)
 
-    def slopes(self, lane: Lane) -> Slopes:
-        return Slopes(lane, self.shape, self.k.shape[2], "gradient", self.scratch)
+    def keys(self, lane: Lane, name: str, dtype: torch.dtype) -> Keys:
+        kind = Keys if dtype == self.sums else Gathered
+        return kind(lane, self.k.shape[2], name, self.scratch, dtype)
+
+    def slopes(self, lane: Lane) -> tuple[Slopes, Slopes]:
+        kind = Slopes if self.alike else GatheredSlopes
+        dk, dv = (kind(lane, self.k.shape[2], "gradient", self.scratch, self.sums) for _ in "kv")
+        return dk, dv
+
+    def seen_by_all(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        return x[:, self.row.shared].to(dtype)
 
     def drop(self, h: int, lane: int) -> Drop | None:
-        """The mask of the h-th of these heads and a lane; lane = WHOLE: of the queries that see all."""
+        """The masks of the h-th of these heads and a lane; lane = WHOLE: of the queries that see all."""
         pieces = self.pieces
         if pieces is None:
             return None
-        return lambda out, at: pieces.fill(out, self.row.at, self.first + h, lane, at)
+        return lambda shape, at: pieces.fill(
+            torch.empty(shape, dtype=self.sums), self.row.at, self.first + h, lane, at
+        )
 
-    def answer(self, y: Tensor, lse: Tensor) -> None:
-        """Fills y (H, T, D) and lse (H, T, 1)."""
-        shared, D = [x[:, self.row.shared] for x in (self.k, self.v)], y.shape[2]
+    def answer(self, y: Tensor) -> None:
+        """Fills y (H, T, D)."""
+        shared = self.seen_by_all(self.k, self.sums), self.seen_by_all(self.v, self.dtype)
         for lane in self.row.lanes:
-            q, out, sums = (self.queries(lane, n) for n in (D, D, 1))
-            k, v = self.keys(lane, "k"), self.keys(lane, "v")
+            q, out = (self.queries(lane, self.sums) for _ in range(2))
+            k, v = self.keys(lane, "k", self.sums), self.keys(lane, "v", self.dtype)
             for h in range(len(y)):
-                q.fill(self.q[h], self.scale * LOG2E)
+                q.fill(self.q[h], self.scale)
                 k.fill(self.k[h], shared[0][h])
                 v.fill(self.v[h], shared[1][h])
-                forward(q, k, v, out, sums, self.drop(h, lane.start))
+                forward(q, k, v, out, self.drop(h, lane.start))
                 out.give(y[h])
-                sums.give(lse[h])
         for h, index in self.whole():
-            s = self.looks(h, index)
-            total, lse[h, index] = normal(s)
+            p = self.looks(h, index)
             if (drop := self.drop(h, WHOLE)) is not None:
-                s.mul_(drop(torch.empty_like(s), int(index[0])))
-            y[h, index] = torch.mm(s, self.v[h, : self.row.length]).div_(total)
+                p.mul_(drop(p.shape, int(index[0])))
+            values = self.v[h, : self.row.length].to(self.dtype)
+            y[h, index] = torch.mm(p.to(self.dtype), values).to(y.dtype)
 
-    def blame(self, y: Tensor, lse: Tensor, g: Tensor, to: Three) -> None:
+    def blame(self, g: Tensor, to: Three) -> None:
         """Fills the gradients of q, k and v from that of y."""
-        shared, D = [x[:, self.row.shared] for x in (self.k, self.v)], y.shape[2]
-        sums = [torch.zeros_like(x) for x in shared]
+        types = self.sums, self.dtype, self.dtype
+        sources = self.k, self.k, self.v
+        shared = [self.seen_by_all(x, to) for x, to in zip(sources, types, strict=True)]
+        sums = [torch.zeros_like(shared[0]) for _ in range(2)]
         for lane in self.row.lanes:
-            q, gl, yl, dq, ll = (self.queries(lane, n) for n in (D, D, D, D, 1))
-            k, v, known = self.keys(lane, "k"), self.keys(lane, "v"), Known(gl, yl, ll)
-            dk, dv = self.slopes(lane), self.slopes(lane)
-            for h in range(len(y)):
-                q.fill(self.q[h], self.scale * LOG2E)
-                k.fill(self.k[h], shared[0][h])
-                v.fill(self.v[h], shared[1][h])
+            q, dq = (self.queries(lane, self.sums) for _ in range(2))
+            k, v = self.keys(lane, "k", self.sums), self.keys(lane, "v", self.dtype)
+            k1, q1 = k, q
+            if not self.alike:
+                k1, q1 = self.keys(lane, "k", self.dtype), self.queries(lane, self.dtype)
+            fast = Fast(q1, k1, v, self.queries(lane, self.dtype))
+            dk, dv = self.slopes(lane)
+            for h in range(len(g)):
+                for queries in (q, q1):
+                    queries.fill(self.q[h], self.scale)
+                for keys, x, of_all in zip((k, k1, v), sources, shared, strict=True):
+                    keys.fill(x[h], of_all[h])
                 dk.clear(sums[0][h])
                 dv.clear(sums[1][h])
-                for held, x in ((gl, g), (yl, y), (ll, lse)):
-                    held.fill(x[h])
-                gl.own.index_fill_(0, lane.full, 0.0)
-                backward(q, k, v, known, dq, (dk, dv), self.drop(h, lane.start))
+                fast.g.fill(g[h])
+                fast.g.own.index_fill_(0, lane.full, 0.0)
+                backward(q, k, fast, dq, (dk, dv), self.drop(h, lane.start))
                 dq.give(to[0][h])
                 dk.give(to[1][h])
                 dv.give(to[2][h])
         for x, s in zip(to[1:], sums, strict=True):
             x.index_add_(1, self.row.shared, s)
         for h, index in self.whole():
-            self.blame_whole(h, index, (y[h, index], lse[h, index], g[h, index]), to)
+            self.blame_whole(h, index, g[h, index].to(self.dtype), to)
         to[0].mul_(self.scale)
-        to[1].div_(LOG2E)
 
-    def blame_whole(self, h: int, index: Tensor, known: Three, to: Three) -> None:
-        (y, lse, g), n, (dq, dk, dv) = known, self.row.length, to
-        p = self.looks(h, index).sub_(lse).exp2_()
-        drop = self.drop(h, WHOLE)
-        kept = None if drop is None else drop(torch.empty_like(p), int(index[0]))
-        dv[h, :n].addmm_(p.T if kept is None else (p * kept).T, g)
-        ds = self.scratch.flat("slopes", len(index), n)
-        torch.mm(g, self.v[h, :n].T, out=ds)
-        ds = ds if kept is None else ds.mul_(kept)
-        ds.sub_((g * y).sum(-1, keepdim=True)).mul_(p)
-        dk[h, :n].addmm_(ds.T, self.q[h, index] * (self.scale * LOG2E))
-        dq[h, index] = torch.mm(ds, self.k[h, :n])
+    def blame_whole(self, h: int, index: Tensor, g: Tensor, to: Three) -> None:
+        n, (dq, dk, dv) = self.row.length, to
+        q, k, v = (x[h].to(self.dtype) for x in (self.q, self.k, self.v))
+        p, drop = self.looks(h, index).to(self.dtype), self.drop(h, WHOLE)
+        kept = None if drop is None else drop(p.shape, int(index[0]))
+        dv[h, :n] += torch.mm((p if kept is None else (p * kept).to(p.dtype)).T, g)
+        ds = self.scratch.flat("slopes", self.dtype, len(index), n)
+        torch.mm(g, v[:n].T, out=ds)
+        slopes(p, ds if kept is None else ds.mul_(kept))
+        dk[h, :n] += torch.mm(ds.T, q[index] * self.scale)
+        dq[h, index] = torch.mm(ds, k[:n]).to(dq.dtype)
 
     def whole(self) -> Iterator[tuple[int, Tensor]]:
         """Heads, and the queries that see all, as many together as memory should hold."""
@@ -214,12 +237,14 @@ class Text:
                 yield from ((h, part) for part in torch.split(full, most))
 
     def looks(self, h: int, index: Tensor) -> Tensor:
-        """The scores of queries that see all, in bits: (queries, length)."""
+        """The weights of queries that see all, (queries, length)."""
         n = self.row.length
-        s = self.scratch.flat("scores", len(index), n)
-        torch.mm(self.q[h, index] * (self.scale * LOG2E), self.k[h, :n].T, out=s)
+        s = self.scratch.flat("weights", self.sums, len(index), n)
+        q, k = (x.to(self.sums) for x in (self.q[h, index], self.k[h, :n]))
+        torch.mm(q * self.scale, k.T, out=s)
         if self.row.holes is not None:
             s += self.row.holes
         if self.row.causal:
             s.masked_fill_(torch.arange(n) > index[:, None], -torch.inf)
+        normal(s, blind=self.row.holes is not None)  # a token that sees all sees the last one
         return s
