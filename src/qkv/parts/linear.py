@@ -1,12 +1,12 @@
 """Attention whose cost is linear in length: Σ_s φ(q)·φ(k_s) v_s / Σ_s φ(q)·φ(k_s), chunk by chunk, with its own gradient.
 
 Features are exponentials, so they are handled by their exponents: a_i of a query, b_i of a key,
-    φ(q)_i φ(k)_i = exp(a_i + b_i).
-Subtracted before exp: from b_i the largest b_i of the keys that were read so far, top_i; added to a_i: the same top_i,
+    φ(q)_i φ(k)_i = exp(a_i + b_i) = exp2((a_i + b_i) / ln 2);
+here all exponents are in bits, since exp2 costs two fifths of exp.  Subtracted before: from b_i the largest b_i of the keys that were read so far, top_i; added to a_i: the same top_i,
 minus the largest a_i + top_i of that query.  top cancels in the product; the other is one number per query, shared by
 numerator and denominator.  So nothing is added and nothing biased, and a denominator over all keys is at least 1.
 
-Terms below exp(FLOOR) = 9e-27 of the largest of their feature count as that: less than rounding, yet a query of a causal
+Terms below exp2(FLOOR) = 8e-27 of the largest of their feature count as that: less than rounding, yet a query of a causal
 pass, whose chunk holds far larger keys after it, never divides by 0.
 
 Only q, k, v, the answer and one denominator per query are kept for the gradient: features are made again, a chunk at
@@ -22,14 +22,15 @@ from torch.nn import functional as F
 from ..shapes import Heads, Keep
 
 CHUNK = 64  # tokens at a time; no matrix product sums 64 numbers in more than one piece (law 2)
-FLOOR = -60.0
+FLOOR = -86.6
+LOG2E = 1.4426950408889634
 
 
 @dataclass(frozen=True)
 class Sums:
-    """What a past of any length comes to: total = Σ_s exp(b_s - top) [v_s, 1] (R, H, m, D + 1), top (R, H, 1, m).
+    """What a past of any length comes to: total = Σ_s exp2(b_s - top) [v_s, 1] (R, H, m, D + 1), top (R, H, 1, m).
 
-    Within a pass R and H are one axis N."""
+    Within a pass R and H are one axis N, and what is read is added in place."""
 
     total: Tensor
     top: Tensor
@@ -45,14 +46,21 @@ class Sums:
         total, top = self.total.index_select(0, rows), self.top.index_select(0, rows)
         return replace(self, total=total, top=top)
 
-    def raised(self, b: Tensor) -> Self:
-        """The same sums, with `top` high enough for keys of exponents b (…, L, m)."""
-        top = torch.maximum(self.top, b.amax(-2, keepdim=True))
-        return replace(self, total=self.total * fade(self.top, top).transpose(-1, -2), top=top)
+    def flat(self) -> Self:
+        """A copy with rows and heads as one axis."""
+        return replace(
+            self, total=self.total.flatten(0, 1).clone(), top=self.top.flatten(0, 1).clone()
+        )
 
-    def plus(self, f: Tensor, v1: Tensor) -> Self:
-        """With keys of features f (N, L, m) and values v1 = [v, 1] (N, L, D + 1)."""
-        return replace(self, total=torch.baddbmm(self.total, f.transpose(1, 2), v1))
+    def rise(self, b: Tensor) -> None:
+        """`top` becomes high enough for keys of exponents b (N, L, m)."""
+        top = torch.maximum(self.top, b.amax(-2, keepdim=True))
+        self.total.mul_(fade(self.top, top).transpose(-1, -2))
+        self.top.copy_(top)
+
+    def add(self, f: Tensor, v1: Tensor) -> None:
+        """Keys of features f (N, L, m) and values v1 = [v, 1] (N, L, D + 1)."""
+        self.total.baddbmm_(f.transpose(1, 2), v1)
 
 
 def wide(x: Tensor) -> Tensor:
@@ -66,14 +74,8 @@ def ground(top: Tensor) -> Tensor:
 
 
 def fade(old: Tensor, new: Tensor) -> Tensor:
-    """exp(old - new): what sums made with one top are multiplied by under another."""
-    return (old - ground(new)).clamp_(min=FLOOR).exp_()
-
-
-def query_features(q: Tensor, w: Tensor, top: Tensor) -> Tensor:
-    """exp(a + top - max), the largest 1; |q|²/2 and 1/√m cancel and are left out."""
-    a = (q @ w.T).add_(ground(top))
-    return a.sub_(a.amax(-1, keepdim=True)).exp_()
+    """exp2(old - new): what sums made with one top are multiplied by under another."""
+    return (old - ground(new)).clamp_(min=FLOOR).exp2_()
 
 
 def split(y1: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,20 +89,26 @@ def chunks(n: int) -> list[slice]:
     return [slice(at, min(at + CHUNK, n)) for at in range(0, n, CHUNK)]
 
 
-@dataclass(frozen=True)
 class Reading:
     """One call, rows and heads as one axis: q (N, T, D), k (N, S, D), v1 = [v, 1] (N, S, D + 1), w (m, D) times √scale.
 
-    half = scale |k|²/2 (N, S, 1), infinite where a key is padding; real (N, S, 1) is 0 there and 1 elsewhere, and None
-    where every key is real."""
+    half = scale |k|²/2 (N, S, 1) in bits, infinite where a key is padding; real (N, S, 1) is 0 there and 1 elsewhere, and
+    None where every key is real.  Numbers of a chunk's features are written where the last chunk's were."""
 
-    q: Tensor
-    k: Tensor
-    v1: Tensor
-    w: Tensor
-    half: Tensor
-    real: Tensor | None
-    scale: float
+    def __init__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v1: Tensor,
+        w: Tensor,
+        half: Tensor,
+        real: Tensor | None,
+        scale: float,
+    ) -> None:
+        self.q, self.k, self.v1, self.w = q, k, v1, w
+        self.half, self.real, self.scale = half, real, scale
+        self.bits = (w * LOG2E).T
+        self.rooms: dict[str, Tensor] = {}
 
     @classmethod
     def of(cls, q: Heads, k: Heads, v: Heads, keep: Keep, w: Tensor, scale: float) -> Self:
@@ -111,21 +119,30 @@ class Reading:
             k = k.masked_fill(hidden, 0.0)  # nothing there may be infinite
             real = (~hidden).to(k.dtype).expand(-1, k.shape[1], -1, -1).flatten(0, 1)
         q, k, v1 = (x.flatten(0, 1) for x in (q, k, F.pad(v, (0, 1), value=1.0)))
-        half = k.square().sum(-1, keepdim=True) * (scale / 2)
+        half = k.square().sum(-1, keepdim=True) * (scale * LOG2E / 2)
         half = half if real is None else half.masked_fill(real == 0, torch.inf)
         return cls(q, k, v1, w.to(q.dtype) * scale**0.5, half, real, scale)
 
+    def times(self, x: Tensor, y: Tensor, name: str) -> Tensor:
+        """x y (N, L, m), in the room of that name; y (N, ·, m), or (·, m) for all."""
+        N, L, m = x.shape[0], x.shape[1], y.shape[-1]
+        if name not in self.rooms:
+            self.rooms[name] = x.new_empty(N, min(CHUNK, max(x.shape[1], 1)), m)
+        return torch.bmm(x, y.expand(N, -1, -1), out=self.rooms[name][:, :L])
+
     def exponents(self, at: slice) -> Tensor:
-        """b_i = w_i·k - |k|²/2, -inf in padding: (N, L, m)."""
-        return (self.k[:, at] @ self.w.T).sub_(self.half[:, at])
+        """b_i = w_i·k - |k|²/2 in bits, -inf in padding: (N, L, m)."""
+        return self.times(self.k[:, at], self.bits, "key").sub_(self.half[:, at])
 
     def features(self, at: slice, b: Tensor, top: Tensor) -> Tensor:
-        """exp(b - top), 0 in padding; takes b's place."""
-        f = b.sub_(ground(top)).clamp_(min=FLOOR).exp_()
+        """exp2(b - top), 0 in padding; takes b's place."""
+        f = b.sub_(ground(top)).clamp_(min=FLOOR).exp2_()
         return f if self.real is None else f.mul_(self.real[:, at])
 
     def asked(self, at: slice, top: Tensor) -> Tensor:
-        return query_features(self.q[:, at], self.w, top)
+        """exp2(a + top - max) of the queries, the largest 1; |q|²/2 and 1/√m cancel and are left out."""
+        a = self.times(self.q[:, at], self.bits, "query").add_(ground(top))
+        return a.sub_(a.amax(-1, keepdim=True)).exp2_()
 
     def to_query(self, f: Tensor, df: Tensor) -> Tensor:
         """The gradient of q from that of its features, which it takes the place of."""
@@ -148,8 +165,8 @@ def everything(r: Reading) -> Sums:
     sums = r.nothing()
     for at in chunks(r.k.shape[1]):
         b = r.exponents(at)
-        sums = sums.raised(b)
-        sums = sums.plus(r.features(at, b, sums.top), r.v1[:, at])
+        sums.rise(b)
+        sums.add(r.features(at, b, sums.top), r.v1[:, at])
     return sums
 
 
@@ -157,7 +174,7 @@ def look(r: Reading, sums: Sums) -> tuple[Tensor, Tensor]:
     """(answers (N, T, D), denominators (N, T, 1))."""
     y, below = torch.empty_like(r.q), torch.empty_like(r.q[..., :1])
     for at in chunks(r.q.shape[1]):
-        y[:, at], below[:, at] = split(r.asked(at, sums.top) @ sums.total)
+        y[:, at], below[:, at] = split(torch.bmm(r.asked(at, sums.top), sums.total))
     return y, below
 
 
@@ -168,29 +185,30 @@ def look_back(r: Reading, sums: Sums, g1: Tensor) -> tuple[Tensor, Tensor, Tenso
     for at in chunks(r.q.shape[1]):
         f, g = r.asked(at, sums.top), g1[:, at]
         back.baddbmm_(f.transpose(1, 2), g)
-        dq[:, at] = r.to_query(f, g @ total)
+        dq[:, at] = r.to_query(f, r.times(g, total, "slope"))
     inner, back1 = back[..., :-1].contiguous(), back.transpose(1, 2)
     for at in chunks(r.k.shape[1]):
         f = r.features(at, r.exponents(at), sums.top)
-        dv[:, at] = f @ inner
-        dk[:, at] = r.to_key(at, f, r.v1[:, at] @ back1)
+        torch.bmm(f, inner, out=dv[:, at])
+        dk[:, at] = r.to_key(at, f, r.times(r.v1[:, at], back1, "slope"))
     return dq, dk, dv
 
 
 # -- nobody looks ahead -----------------------------------------------------------------------------------
 
 
-def step_by_step(r: Reading, sums: Sums) -> tuple[Tensor, Tensor, Sums]:
-    """Queries and keys are the same tokens: each sees the past in `sums` and its own part of the chunk."""
+def step_by_step(r: Reading, sums: Sums) -> tuple[Tensor, Tensor]:
+    """Queries and keys are the same tokens: each sees the past in `sums`, to which they are added, and its own part of the
+    chunk."""
     y, below = torch.empty_like(r.q), torch.empty_like(r.q[..., :1])
     for at in chunks(r.q.shape[1]):
         b, v1 = r.exponents(at), r.v1[:, at]
-        sums = sums.raised(b)
+        sums.rise(b)
         fk, fq = r.features(at, b, sums.top), r.asked(at, sums.top)
         near = (fq @ fk.transpose(1, 2)).tril_()  # (N, L, L)
         y[:, at], below[:, at] = split(torch.baddbmm(near @ v1, fq, sums.total))
-        sums = sums.plus(fk, v1)
-    return y, below, sums
+        sums.add(fk, v1)
+    return y, below
 
 
 def step_by_step_back(r: Reading, g1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -199,12 +217,13 @@ def step_by_step_back(r: Reading, g1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     sums, tops = r.nothing(), []
     for at in chunks(r.q.shape[1]):
         b, v1, g = r.exponents(at), r.v1[:, at], g1[:, at]
-        tops.append(sums.top)
-        sums = sums.raised(b)
+        tops.append(sums.top.clone())
+        sums.rise(b)
         fk, fq = r.features(at, b, sums.top), r.asked(at, sums.top)
         near = (g @ v1.transpose(1, 2)).tril_()
-        dq[:, at] = r.to_query(fq, torch.baddbmm(near @ fk, g, sums.total.transpose(1, 2)))
-        sums = sums.plus(fk, v1)
+        df = r.times(g, sums.total.transpose(1, 2), "slope").baddbmm_(near, fk)
+        dq[:, at] = r.to_query(fq, df)
+        sums.add(fk, v1)
     top, back = sums.top, torch.zeros_like(sums.total)
     for at, before in zip(reversed(chunks(r.q.shape[1])), reversed(tops), strict=True):
         fk, fq = r.features(at, r.exponents(at), top), r.asked(at, top)
@@ -212,8 +231,9 @@ def step_by_step_back(r: Reading, g1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         near = (g @ v1.transpose(1, 2)).tril_().transpose(1, 2)
         seen = (fk @ fq.transpose(1, 2)).triu_()
         dv[:, at] = torch.baddbmm(seen @ g, fk, back)[..., :-1]
-        dk[:, at] = r.to_key(at, fk, torch.baddbmm(near @ fq, v1, back.transpose(1, 2)))
-        back = back.baddbmm_(fq.transpose(1, 2), g).mul_(fade(before, top).transpose(1, 2))
+        df = r.times(v1, back.transpose(1, 2), "slope").baddbmm_(near, fq)
+        dk[:, at] = r.to_key(at, fk, df)
+        back.baddbmm_(fq.transpose(1, 2), g).mul_(fade(before, top).transpose(1, 2))
         top = before
     return dq, dk, dv
 
@@ -227,7 +247,7 @@ class _Attend(torch.autograd.Function):
         with torch.autocast(q.device.type, enabled=False):
             r = Reading.of(q, k, v, keep, w, scale)
             if causal:
-                y, below, _ = step_by_step(r, r.nothing())
+                y, below = step_by_step(r, r.nothing())
             else:
                 sums = everything(r)
                 (y, below), held = look(r, sums), (sums.total, sums.top)
@@ -276,16 +296,17 @@ def advance(
 
     For one token only products and sums of numbers, whose bits do not depend on the other rows (law 2)."""
     R, H, T, D = q.shape
-    flat = Sums(sums.total.flatten(0, 1), sums.top.flatten(0, 1))
+    flat = sums.flat()
     if T > 1:
         r = Reading.of(filled(q), *together(k, v, keep), w, scale)
-        y, _, flat = step_by_step(r, flat)
+        y, _ = step_by_step(r, flat)
     else:
         r = Reading.of(q, k, v, keep, w, scale)
         b, at = r.exponents(slice(0, 1)), slice(0, 1)
-        flat = flat.raised(b)
-        f = r.features(at, b, flat.top).transpose(1, 2)  # (N, m, 1)
-        flat = replace(flat, total=flat.total + f * r.v1)
+        flat.rise(b)
+        flat.total.add_(
+            r.features(at, b, flat.top).transpose(1, 2) * r.v1
+        )  # (N, m, 1) · (N, 1, D + 1)
         asked = r.asked(at, flat.top).transpose(1, 2)
         y, _ = split((asked * flat.total).sum(1, keepdim=True))
     past = Sums(flat.total.view(sums.total.shape), flat.top.view(sums.top.shape))
