@@ -24,15 +24,18 @@ class Parts:
     band: Tensor
     drawn: Tensor | None
     shared: Tensor | None
+    edges: tuple[tuple[Tensor, Tensor], ...]  # of pairs: columns, and what is added to their scores
 
     @classmethod
-    def of(cls, whole: Tensor, axis: int, w: int, drawn: int) -> "Parts":
-        shared = whole.shape[axis] - w - drawn
+    def of(cls, whole: Tensor, axis: int, shape: Shape, drawn: int) -> "Parts":
+        w, shared = shape.w, whole.shape[axis] - shape.w - drawn
+        edges = ((whole.narrow(axis, at, edge.shape[1]), edge) for at, edge in shape.edges)
         return cls(
             whole,
             whole.narrow(axis, 0, w),
             whole.narrow(axis, w, drawn) if drawn else None,
             whole.narrow(axis, w + drawn, shared) if shared else None,
+            tuple(edges),
         )
 
 
@@ -60,13 +63,13 @@ class Scratch:
         at = name, dtype, blocks
         if at not in self.views:
             whole = self.flat(name, dtype, blocks, self.shape.b, self.width)
-            self.views[at] = Parts.of(whole, 2, self.shape.w, self.drawn)
+            self.views[at] = Parts.of(whole, 2, self.shape, self.drawn)
         return self.views[at]
 
     def rows(self, name: str, dtype: torch.dtype, blocks: int, D: int) -> Parts:
         """Of all that a chunk's blocks see, (blocks, w + random + shared, D)."""
         whole = self.flat(name, dtype, blocks, self.width, D)
-        return Parts.of(whole, 1, self.shape.w, self.drawn)
+        return Parts.of(whole, 1, self.shape, self.drawn)
 
     def quick(self, p: Parts) -> Parts:
         """The same pairs to multiply with."""
@@ -101,8 +104,7 @@ class Queries:
 class Keys:
     """What one head's queries look at: keys or values, or the gradient of either.
 
-    x (left + blocks · b + right, D) with zeros around; those that all may see, shared (G, D); the drawn ones of a chunk are
-    gathered into room of that name."""
+    x (left + blocks · b + right, D) with zeros around; those that all may see, shared (G, D)."""
 
     def __init__(
         self, lane: Lane, width: int, name: str, scratch: Scratch, dtype: torch.dtype
@@ -112,26 +114,14 @@ class Keys:
         self.x = torch.zeros(shape.left + n * b + shape.right, width, dtype=dtype)
         inner = self.x[shape.left : shape.left + n * b]
         self.own, self.blocks = inner[: lane.count], inner.view(n, b, width)
-        self.rows = inner.view(n, b * width)
         self.lane, self.shape, self.scratch, self.name = lane, shape, scratch, name
         self.shared = self.x[:0]
         self.windows = [self.window(c, 0, shape.w) for c in lane.chunks]
-        self.chosen = [
-            None if lane.drawn is None else lane.drawn[c.begin : c.end].flatten()
-            for c in lane.chunks
-        ]
         self.make_room()
 
     def make_room(self) -> None:
         """For what is made of each chunk."""
-        D, b = self.x.shape[1], self.shape.b
         self.turned = [x.transpose(1, 2) for x in self.windows]
-        self.drawn = [
-            None
-            if x is None
-            else self.scratch.flat(self.name, self.x.dtype, c.size, len(x) // c.size * b, D)
-            for c, x in zip(self.lane.chunks, self.chosen, strict=True)
-        ]
 
     def window(self, c: Chunk, first: int, width: int) -> Tensor:
         """Of every query block of the chunk, keys first … first + width - 1 of those it may see: (blocks, width, D)."""
@@ -139,48 +129,41 @@ class Keys:
         return self.x.as_strided((c.size, width, D), (b * D, D, 1), (c.begin * b + first) * D)
 
     def fill(self, x: Tensor, shared: Tensor) -> None:
-        """From (T, D), and those that are shared, (G, D)."""
+        """From (T, D); shared (G): which of them all may see."""
         self.own.copy_(x[self.lane.places])
-        self.shared = shared
+        self.shared = x[shared].to(self.x.dtype)
 
     def gather(self, i: int) -> None:
         """Make chunk i ready for `into` and `outof`."""
-        chosen, drawn = self.chosen[i], self.drawn[i]
-        if chosen is not None and drawn is not None:
-            torch.index_select(self.rows, 0, chosen, out=drawn.view(len(chosen), -1))
 
     def into(self, q: Tensor, flat: Tensor, i: int, out: Parts) -> None:
         """q keysᵀ of chunk i: q (blocks, b, D) and the same flat."""
         torch.bmm(q, self.turned[i], out=out.band)
-        drawn = self.drawn[i]
-        if out.drawn is not None and drawn is not None:
-            torch.bmm(q, drawn.transpose(1, 2), out=out.drawn)
         if out.shared is not None:
             torch.mm(flat, self.shared.T, out=out.shared.flatten(0, 1))
 
     def outof(self, p: Parts, i: int, out: Tensor, flat: Tensor) -> None:
         """p values of chunk i, into out (blocks, b, D), and the same flat."""
         torch.bmm(p.band, self.windows[i], out=out)
-        drawn = self.drawn[i]
-        if p.drawn is not None and drawn is not None:
-            out.baddbmm_(p.drawn, drawn)
         if p.shared is not None:
             flat.addmm_(p.shared.flatten(0, 1), self.shared)
 
 
 class Gathered(Keys):
-    """Keys whose type oneDNN multiplies, slowly where they overlap (docs/diary.md): what a block sees lies in a row, and one
-    product does the work of three."""
+    """Keys of which all that a block sees is copied into a row, (blocks, w + random + shared, D): one product does the work
+    of three, and of bfloat16, which oneDNN multiplies slowly where windows overlap, that of one (docs/diary.md)."""
 
     def make_room(self) -> None:
-        D, dtype = self.x.shape[1], self.x.dtype
-        self.all = [self.scratch.rows(self.name, dtype, c.size, D) for c in self.lane.chunks]
+        D, chunks = self.x.shape[1], self.lane.chunks
+        self.all = [self.scratch.rows(self.name, self.x.dtype, c.size, D) for c in chunks]
+        drawn = self.lane.drawn
+        self.chosen = [None if drawn is None else drawn[c.begin : c.end].flatten() for c in chunks]
 
     def gather(self, i: int) -> None:
         rows, chosen = self.all[i], self.chosen[i]
         rows.band.copy_(self.windows[i])
         if rows.drawn is not None and chosen is not None:
-            rows.drawn.copy_(self.rows.index_select(0, chosen).view(rows.drawn.shape))
+            rows.drawn.copy_(self.blocks.index_select(0, chosen).view(rows.drawn.shape))
         if rows.shared is not None:
             rows.shared.copy_(self.shared)
 
@@ -188,18 +171,15 @@ class Gathered(Keys):
         torch.bmm(q, self.all[i].whole.transpose(1, 2), out=out.whole)
 
     def outof(self, p: Parts, i: int, out: Tensor, flat: Tensor) -> None:
-        made = self.scratch.flat("made", self.x.dtype, *out.shape)
-        out.copy_(torch.bmm(p.whole, self.all[i].whole, out=made))
+        product(p.whole, self.all[i].whole, out, self.scratch)
 
 
 class Slopes(Keys):
-    """The gradients of keys or values: what comes from windows and draws is added up where it belongs."""
+    """The gradients of keys or values: what comes from windows is added up where it belongs."""
 
     def make_room(self) -> None:
-        super().make_room()
-        D, w = self.x.shape[1], self.shape.w
-        flat, dtype = self.scratch.flat, self.x.dtype
-        self.bands = [flat("band", dtype, c.size, w, D) for c in self.lane.chunks]
+        flat, D, w = self.scratch.flat, self.x.shape[1], self.shape.w
+        self.bands = [flat("band", self.x.dtype, c.size, w, D) for c in self.lane.chunks]
         self.moves = [self.moved(c, x) for c, x in zip(self.lane.chunks, self.bands, strict=True)]
 
     def moved(self, c: Chunk, band: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -222,26 +202,21 @@ class Slopes(Keys):
         torch.bmm(p.band.transpose(1, 2), g, out=self.bands[i])
         for to, part in self.moves[i]:
             to.add_(part)
-        chosen, drawn = self.chosen[i], self.drawn[i]
-        if p.drawn is not None and chosen is not None and drawn is not None:
-            torch.bmm(p.drawn.transpose(1, 2), g, out=drawn)
-            self.blocks.index_add_(0, chosen, drawn.view(-1, *self.blocks.shape[1:]))
         if p.shared is not None:
             self.shared.addmm_(p.shared.flatten(0, 1).T, flat)
 
 
-class GatheredSlopes(Slopes):
-    """The same from one product, added up in the wider type of x."""
+class GatheredSlopes(Gathered, Slopes):
+    """The same of drawn ones too, from one product, added up in the wider type of x."""
 
     def make_room(self) -> None:
-        D, dtype, chunks = self.x.shape[1], self.x.dtype, self.lane.chunks
-        self.all = [self.scratch.rows(self.name, dtype, c.size, D) for c in chunks]
-        self.moves = [self.moved(c, x.band) for c, x in zip(chunks, self.all, strict=True)]
+        super().make_room()
+        chunks = zip(self.lane.chunks, self.all, strict=True)
+        self.moves = [self.moved(c, rows.band) for c, rows in chunks]
 
     def add(self, i: int, p: Parts, g: Tensor, flat: Tensor) -> None:
         rows, chosen = self.all[i], self.chosen[i]
-        made = self.scratch.flat("made", g.dtype, *rows.whole.shape)
-        rows.whole.copy_(torch.bmm(p.whole.transpose(1, 2), g, out=made))
+        product(p.whole.transpose(1, 2), g, rows.whole, self.scratch)
         for to, part in self.moves[i]:
             to.add_(part)
         if rows.drawn is not None and chosen is not None:
@@ -250,14 +225,21 @@ class GatheredSlopes(Slopes):
             self.shared.add_(rows.shared.sum(0))
 
 
+def product(a: Tensor, b: Tensor, out: Tensor, scratch: Scratch) -> None:
+    """out = a b, of many matrices, out of their type or a wider one."""
+    same = a.dtype == out.dtype
+    made = torch.bmm(a, b, out=out if same else scratch.flat("made", a.dtype, *out.shape))
+    if not same:
+        out.copy_(made)
+
+
 def weights(q: Queries, k: Keys, i: int) -> Parts:
     """softmax(q kᵀ) of chunk i, zeros where nothing may be seen; q scaled."""
     c, scratch = k.lane.chunks[i], k.scratch
     s = scratch.pairs("weights", scratch.sums, c.size)
     k.gather(i)
     k.into(q.chunks[i], q.flat[i], i, s)
-    edges = [(s.whole.narrow(2, at, edge.shape[1]), edge) for at, edge in k.shape.edges]
-    for part, mask in (*edges, (s.band, c.band), (s.drawn, c.random), (s.shared, c.shared)):
+    for part, mask in (*s.edges, (s.band, c.band), (s.drawn, c.random), (s.shared, c.shared)):
         if part is not None and mask is not None:
             part.add_(mask)
     normal(s.whole, blind=c.band is not None)  # where all keys are real a query sees itself

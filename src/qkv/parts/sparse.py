@@ -3,6 +3,7 @@
 Every text of a batch is worked on by itself and to its own length, so neighbours and padding change no bit (law 2)."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -79,7 +80,7 @@ def run(q: Heads, k: Heads, v: Heads, plan: Plan, scale: float, drop: Pieces | N
 def gradients(
     q: Heads, k: Heads, v: Heads, g: Heads, plan: Plan, scale: float, drop: Pieces | None
 ) -> Three:
-    dq, dk, dv = (torch.empty(x.shape, dtype=plan.dtype) for x in (q, k, v))
+    dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v))
 
     def blame(row: Row, heads: slice, own: list[Tensor]) -> None:
         at = row.at, heads
@@ -87,7 +88,7 @@ def gradients(
         text.blame(g[at], (own[0], own[1], own[2]))
 
     shared_out(plan, (dq, dk, dv), blame)
-    return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)
+    return dq, dk, dv
 
 
 def multiplied(of: torch.dtype, sums: torch.dtype) -> torch.dtype:
@@ -117,6 +118,19 @@ def shared_out(plan: Plan, made: Sequence[Tensor], fill: Fill) -> None:
         each(len(plan.rows) * H, work)
 
 
+@dataclass(frozen=True)
+class Back:
+    """What the way back works with in one lane, for one head after another."""
+
+    lane: Lane
+    q: Queries
+    k: Keys
+    fast: Fast
+    dq: Queries
+    dk: Slopes
+    dv: Slopes
+
+
 class Text:
     """Some heads of one text of a batch: q, k, v (H, T, D)."""
 
@@ -136,25 +150,18 @@ class Text:
         drawn = plan.width(row) - plan.shape.w - len(row.shared)
         self.scratch = Scratch(plan.shape, drawn, len(row.shared), self.sums, self.dtype)
 
-    @property
-    def alike(self) -> bool:
-        """Is everything of one type?"""
-        return self.dtype == self.sums
-
     def queries(self, lane: Lane, dtype: torch.dtype) -> Queries:
         return Queries(lane, self.shape, self.k.shape[2], dtype)
 
     def keys(self, lane: Lane, name: str, dtype: torch.dtype) -> Keys:
-        kind = Keys if dtype == self.sums else Gathered
+        kind = Keys if dtype == self.sums and lane.drawn is None else Gathered
         return kind(lane, self.k.shape[2], name, self.scratch, dtype)
 
     def slopes(self, lane: Lane) -> tuple[Slopes, Slopes]:
-        kind = Slopes if self.alike else GatheredSlopes
+        alike = self.dtype == self.sums and lane.drawn is None
+        kind = Slopes if alike else GatheredSlopes
         dk, dv = (kind(lane, self.k.shape[2], "gradient", self.scratch, self.sums) for _ in "kv")
         return dk, dv
-
-    def seen_by_all(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        return x[:, self.row.shared].to(dtype)
 
     def drop(self, h: int, lane: int) -> Drop | None:
         """The masks of the h-th of these heads and a lane; lane = WHOLE: of the queries that see all."""
@@ -167,74 +174,94 @@ class Text:
 
     def answer(self, y: Tensor) -> None:
         """Fills y (H, T, D)."""
-        shared = self.seen_by_all(self.k, self.sums), self.seen_by_all(self.v, self.dtype)
+        shared = self.row.shared
         for lane in self.row.lanes:
             q, out = (self.queries(lane, self.sums) for _ in range(2))
             k, v = self.keys(lane, "k", self.sums), self.keys(lane, "v", self.dtype)
             for h in range(len(y)):
                 q.fill(self.q[h], self.scale)
-                k.fill(self.k[h], shared[0][h])
-                v.fill(self.v[h], shared[1][h])
+                k.fill(self.k[h], shared)
+                v.fill(self.v[h], shared)
                 forward(q, k, v, out, self.drop(h, lane.start))
                 out.give(y[h])
-        for h, index in self.whole():
-            p = self.looks(h, index)
-            if (drop := self.drop(h, WHOLE)) is not None:
-                p.mul_(drop(p.shape, int(index[0])))
-            values = self.v[h, : self.row.length].to(self.dtype)
-            y[h, index] = torch.mm(p.to(self.dtype), values).to(y.dtype)
+        for h in range(len(y)):
+            for index in self.whole():
+                p = self.looks(h, index)
+                if (drop := self.drop(h, WHOLE)) is not None:
+                    p.mul_(drop(p.shape, int(index[0])))
+                values = self.v[h, : self.row.length].to(self.dtype)
+                y[h, index] = torch.mm(p.to(self.dtype), values).to(y.dtype)
 
     def blame(self, g: Tensor, to: Three) -> None:
         """Fills the gradients of q, k and v from that of y."""
-        types = self.sums, self.dtype, self.dtype
-        sources = self.k, self.k, self.v
-        shared = [self.seen_by_all(x, to) for x, to in zip(sources, types, strict=True)]
-        sums = [torch.zeros_like(shared[0]) for _ in range(2)]
-        for lane in self.row.lanes:
-            q, dq = (self.queries(lane, self.sums) for _ in range(2))
-            k, v = self.keys(lane, "k", self.sums), self.keys(lane, "v", self.dtype)
-            k1, q1 = k, q
-            if not self.alike:
-                k1, q1 = self.keys(lane, "k", self.dtype), self.queries(lane, self.dtype)
-            fast = Fast(q1, k1, v, self.queries(lane, self.dtype))
-            dk, dv = self.slopes(lane)
-            for h in range(len(g)):
-                for queries in (q, q1):
-                    queries.fill(self.q[h], self.scale)
-                for keys, x, of_all in zip((k, k1, v), sources, shared, strict=True):
-                    keys.fill(x[h], of_all[h])
-                dk.clear(sums[0][h])
-                dv.clear(sums[1][h])
-                fast.g.fill(g[h])
-                fast.g.own.index_fill_(0, lane.full, 0.0)
-                backward(q, k, fast, dq, (dk, dv), self.drop(h, lane.start))
-                dq.give(to[0][h])
-                dk.give(to[1][h])
-                dv.give(to[2][h])
-        for x, s in zip(to[1:], sums, strict=True):
-            x.index_add_(1, self.row.shared, s)
-        for h, index in self.whole():
-            self.blame_whole(h, index, g[h, index].to(self.dtype), to)
-        to[0].mul_(self.scale)
+        lanes = [self.back(lane) for lane in self.row.lanes]
+        for h in range(len(g)):
+            made = self.blame_head(h, g[h], lanes)
+            for x, own in zip(to, made, strict=True):
+                x[h] = own
 
-    def blame_whole(self, h: int, index: Tensor, g: Tensor, to: Three) -> None:
+    def back(self, lane: Lane) -> Back:
+        q, dq = (self.queries(lane, self.sums) for _ in range(2))
+        k, v = self.keys(lane, "k", self.sums), self.keys(lane, "v", self.dtype)
+        k1, q1 = k, q
+        if self.dtype != self.sums:
+            k1, q1 = self.keys(lane, "k", self.dtype), self.queries(lane, self.dtype)
+        fast = Fast(q1, k1, v, self.queries(lane, self.dtype))
+        return Back(lane, q, k, fast, dq, *self.slopes(lane))
+
+    def blame_head(self, h: int, g: Tensor, lanes: list[Back]) -> list[Tensor]:
+        """The gradients of one head's q, k and v, (T, D) each, in memory that the next head uses again."""
+        shared = self.row.shared
+        sums = [g.new_zeros(len(shared), g.shape[1], dtype=self.sums) for _ in range(2)]
+        for own in lanes:
+            fast = own.fast
+            fast.q.fill(self.q[h], self.scale)
+            fast.k.fill(self.k[h], shared)
+            fast.v.fill(self.v[h], shared)
+            if own.k is not fast.k:
+                own.q.fill(self.q[h], self.scale)
+                own.k.fill(self.k[h], shared)
+            fast.g.fill(g)
+            fast.g.own.index_fill_(0, own.lane.full, 0.0)
+            own.dk.clear(sums[0])
+            own.dv.clear(sums[1])
+            backward(own.q, own.k, fast, own.dq, (own.dk, own.dv), self.drop(h, own.lane.start))
+        made = self.together(lanes, g.shape)
+        for x, s in zip(made[1:], sums, strict=True):
+            x.index_add_(0, shared, s)
+        for index in self.whole():
+            self.blame_whole(h, index, g[index].to(self.dtype), made)
+        made[0].mul_(self.scale)
+        return made
+
+    def together(self, lanes: list[Back], shape: torch.Size) -> list[Tensor]:
+        """What the lanes have found, each where it belongs."""
+        if len(lanes) == 1:
+            return [x.own for x in (lanes[0].dq, lanes[0].dk, lanes[0].dv)]
+        made = [self.scratch.flat(name, self.sums, *shape) for name in ("dq", "dk", "dv")]
+        for own in lanes:
+            own.dq.give(made[0])
+            own.dk.give(made[1])
+            own.dv.give(made[2])
+        return made
+
+    def blame_whole(self, h: int, index: Tensor, g: Tensor, to: list[Tensor]) -> None:
         n, (dq, dk, dv) = self.row.length, to
         q, k, v = (x[h].to(self.dtype) for x in (self.q, self.k, self.v))
         p, drop = self.looks(h, index).to(self.dtype), self.drop(h, WHOLE)
         kept = None if drop is None else drop(p.shape, int(index[0]))
-        dv[h, :n] += torch.mm((p if kept is None else (p * kept).to(p.dtype)).T, g)
+        dv[:n] += torch.mm((p if kept is None else (p * kept).to(p.dtype)).T, g)
         ds = self.scratch.flat("slopes", self.dtype, len(index), n)
         torch.mm(g, v[:n].T, out=ds)
         slopes(p, ds if kept is None else ds.mul_(kept))
-        dk[h, :n] += torch.mm(ds.T, q[index] * self.scale)
-        dq[h, index] = torch.mm(ds, k[:n]).to(dq.dtype)
+        dk[:n] += torch.mm(ds.T, q[index] * self.scale)
+        dq[index] = torch.mm(ds, k[:n]).to(dq.dtype)
 
-    def whole(self) -> Iterator[tuple[int, Tensor]]:
-        """Heads, and the queries that see all, as many together as memory should hold."""
+    def whole(self) -> Iterator[Tensor]:
+        """The queries that see all, as many together as memory should hold."""
         most = max(1, SCORES // self.row.length)
-        for h in range(len(self.q)):
-            for full in self.row.full:
-                yield from ((h, part) for part in torch.split(full, most))
+        for full in self.row.full:
+            yield from torch.split(full, most)
 
     def looks(self, h: int, index: Tensor) -> Tensor:
         """The weights of queries that see all, (queries, length)."""
