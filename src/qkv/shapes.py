@@ -56,6 +56,7 @@ class Batch:
         None  # (B, N, 4) float: centre x and y, width, height, as parts of the picture
     )
     taught: Tensor | None = None  # (B, K) float: the probability of each class, by a teacher
+    mixed: Tensor | None = None  # (B, K) float: the same by the labels, where pictures are mixed
 
     def __len__(self) -> int:
         return self.source.shape[0]

@@ -29,19 +29,24 @@ from .teacher import Teacher
 
 
 class PictureStream:
-    """Batch number `step` of endless training: a pure function of (pictures, rows, seed, step)."""
+    """Batch number `step` of endless training: a pure function of (pictures, rows, seed, step).
+
+    From step `plain` on pictures are as they are.  smoothing: of the labels of mixed pictures."""
 
     def __init__(
         self,
         pictures: Pictures,
         processor: Processor,
-        augment: Augment,
+        config: ImageClassifyConfig,
         rows: int,
         seed: int,
         teacher: Teacher | None = None,
+        *,
+        plain: int | None = None,
+        smoothing: float = 0.0,
     ) -> None:
-        self.pictures, self.processor, self.augment = pictures, processor, augment
-        self.teacher = teacher
+        self.pictures, self.processor, self.config = pictures, processor, config
+        self.teacher, self.plain, self.smoothing = teacher, plain, smoothing
         self.rounds, self.seed = Rounds(len(pictures), rows, seed), seed
 
     @property
@@ -52,12 +57,21 @@ class PictureStream:
         """Step counts micro-batches from 0."""
         _, index = self.rounds.batch(step)
         noise = uniform(self.seed, step, len(index))
-        x = self.augment.bytes(self.pictures.shelf.stack(index), noise)
-        pixels = self.augment.numbers(self.processor.numbers(x), noise)
-        made = picture_batch(pixels, self.pictures.labels[index], index)
+        augment = self.config if self.plain is None or step < self.plain else Augment()
+        x = augment.bytes(self.pictures.shelf.stack(index), noise)
+        pixels = augment.numbers(self.processor.numbers(x), noise)
+        label = self.pictures.labels[index]
+        made = picture_batch(pixels, label, index)
+        if augment.mixup:
+            made = replace(made, mixed=torch.from_numpy(augment.mixed(self.certain(label), noise)))
         if self.teacher is None:
             return made
-        return replace(made, taught=self.teacher(x, self.augment, noise))
+        return replace(made, taught=self.teacher(x, augment, noise))
+
+    def certain(self, label: Any) -> Any:
+        """The smoothed probability of each class, (B, K), by a label (B)."""
+        K = len(self.config.classes)
+        return np.eye(K, dtype=np.float32)[label] * (1 - self.smoothing) + self.smoothing / K
 
 
 def picture_batch(pixels: Any, label: Any = None, index: Any = None) -> Batch:
@@ -157,8 +171,17 @@ class ImagesJob(OfPictures):
         return made | ({} if self.head is None else {"head": self.head})
 
     def stream(self) -> PictureStream:
-        rows, seed = self.recipe.train.batch_rows, self.recipe.seed
-        return PictureStream(self.train, self.processor, self.config, rows, seed, self.teacher)
+        train, config = self.recipe.train, self.config
+        return PictureStream(
+            self.train,
+            self.processor,
+            config,
+            train.batch_rows,
+            self.recipe.seed,
+            self.teacher,
+            plain=round(train.steps * (1 - config.no_augment)) * train.accumulate,
+            smoothing=train.smoothing,
+        )
 
     def samples(self) -> list[dict[str, Any]]:
         return self.written

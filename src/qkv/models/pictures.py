@@ -129,7 +129,8 @@ class PictureEncoder(nn.Module):
     def loss_inputs(
         self, batch: Batch, *, forcing: float = 1.0, rng: torch.Generator | None = None
     ) -> Term | tuple[Term, ...]:
-        """The label of each picture, and what a teacher says of it where the batch has that (Touvron et al. 2021, section 4).
+        """The label of each picture, or both labels of a mixed one, and what a teacher says of it where the batch has that
+        (Touvron et al. 2021, section 4).
 
         With two heads the first learns the label and the second the teacher's answer, or the label where there is none."""
         if self.head.kind == "none":
@@ -138,8 +139,8 @@ class PictureEncoder(nn.Module):
                 fix='build it with head = "classes"',
                 code="QKV-013",
             )
-        memory, label = self.encode(batch), given(batch.label, "label")
-        own = labelled(self.head.classes, memory.summary, label, self.head.problem, "classes")
+        memory = self.encode(batch)
+        own = self.learned(self.head.classes, memory.summary, batch, "classes")
         if self.head.kind == "classes":
             if batch.taught is None:
                 return own
@@ -147,7 +148,13 @@ class PictureEncoder(nn.Module):
         second = memory.states[:, 1]
         if batch.taught is not None:
             return own, imitated(self.head.distilled(second), batch.taught, "distilled")
-        return own, labelled(self.head.distilled, second, label, self.head.problem, "distilled")
+        return own, self.learned(self.head.distilled, second, batch, "distilled")
+
+    def learned(self, last: Labels, x: Tensor, batch: Batch, name: str) -> Term:
+        """The term of the batch's labels, read from x (B, C)."""
+        if batch.mixed is not None:
+            return imitated(last(x), batch.mixed, name)
+        return labelled(last, x, given(batch.label, "label"), self.head.problem, name)
 
 
 def placed_anew(net: nn.Module, start: nn.Module) -> dict[str, Tensor]:
@@ -160,7 +167,8 @@ def placed_anew(net: nn.Module, start: nn.Module) -> dict[str, Tensor]:
 
 
 def imitated(logits: Tensor, taught: Tensor, name: str) -> Summed:
-    """Σ_rows -Σ_k p_k log softmax(z)_k, p a teacher's answer (Hinton et al. 2015, section 2, temperature 1): (B, K) each."""
+    """Σ_rows -Σ_k p_k log softmax(z)_k, (B, K) each: p a teacher's answer (Hinton et al. 2015, section 2, temperature 1), or
+    the labels of mixed pictures."""
     with torch.autocast(logits.device.type, enabled=False):
         z = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return Summed(-(taught.to(z.dtype) * z.log_softmax(-1)).sum(), len, name)

@@ -1,8 +1,9 @@
 """Noise on pictures while a model learns: a pure function of (seed, step, row) and of the picture's bytes.
 
-    bytes (B, H, W, channels) -> crop -> mirror -> RandAugment -> numbers (B, channels, H, W) -> erase
+    bytes (B, H, W, channels) -> crop -> mirror -> RandAugment -> numbers (B, channels, H, W) -> erase -> mix
 
-Every row takes NUMBERS random numbers whatever is switched on, so that no setting changes the noise of another."""
+Every row takes NUMBERS random numbers, and three for mixing, whatever is switched on, so that no setting changes the noise of
+another."""
 
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from ...errors import ConfigError
 from .decode import Bytes
 
 Floats = NDArray[np.float32]
-Uniform = NDArray[np.float64]  # (B, NUMBERS) in [0, 1)
+Uniform = NDArray[np.float64]  # (B, NUMBERS + 3) in [0, 1)
 AUGMENT = 32  # purpose of random numbers; batches.py and objectives/base.py have the smaller ones
 MOST_OPS = 4
 NUMBERS = 8 + 2 * MOST_OPS  # crop 2, mirror 1, erase 5, and two for each operation
@@ -32,6 +33,7 @@ class Augment:
     erase: float = (
         0.0  # the share of pictures of which a rectangle is set to the mean (Zhong et al. 2017)
     )
+    mixup: float = 0.0  # the share of pictures that are mixed with another (Zhang et al. 2018)
 
     def __post_init__(self) -> None:
         if self.crop < 0:
@@ -44,6 +46,8 @@ class Augment:
             raise ConfigError(f"magnitude must be 0 … 30 (got {self.magnitude})", fix="try 9")
         if not 0 <= self.erase <= 1:
             raise ConfigError(f"erase must be in [0, 1] (got {self.erase})", fix="try erase = 0.25")
+        if not 0 <= self.mixup <= 1:
+            raise ConfigError(f"mixup must be in [0, 1] (got {self.mixup})", fix="try mixup = 0.5")
 
     def bytes(self, x: Bytes, u: Uniform) -> Bytes:
         """Crop, mirror and RandAugment of (B, H, W, channels)."""
@@ -61,20 +65,31 @@ class Augment:
         return x
 
     def numbers(self, x: Floats, u: Uniform) -> Floats:
-        """Erasing of (B, channels, H, W), in place."""
+        """Erasing, in place, and mixing of (B, channels, H, W)."""
         if self.erase:
             for picture, row in zip(x, u[:, 3:8].tolist(), strict=True):
                 if row[0] < self.erase:
                     y, x0, h, w = rectangle(picture.shape[1], picture.shape[2], row[1:])
                     picture[:, y : y + h, x0 : x0 + w] = 0.0
-        return x
+        return self.mixed(x, u) if self.mixup else x
+
+    def mixed(self, x: Floats, u: Uniform) -> Floats:
+        """λ x + (1 - λ) x', x' another row: of pictures (B, …), and of their labels' probabilities (B, K).
+
+        λ is uniform, Beta(1, 1), in a share `mixup` of the rows and 1 in the others (Zhang et al. 2018, equation 2)."""
+        chance, share, order = u[:, NUMBERS:].T
+        keep = np.where(chance < self.mixup, share, 1.0).astype(np.float32)
+        keep = keep.reshape(-1, *(1,) * (x.ndim - 1))
+        return keep * x + (1 - keep) * x[np.argsort(order, kind="stable")]
 
 
 def uniform(seed: int, step: int, rows: int) -> Uniform:
-    """The random numbers of a batch, (rows, NUMBERS)."""
+    """The random numbers of a batch, (rows, NUMBERS + 3)."""
     from ..objectives.base import Draw
 
-    return Draw(seed, step, AUGMENT).uniform(rows * NUMBERS).reshape(rows, NUMBERS)
+    draw = Draw(seed, step, AUGMENT)
+    parts = (draw.uniform(rows * n).reshape(rows, n) for n in (NUMBERS, 3))
+    return np.concatenate(list(parts), 1)
 
 
 def shifted(x: Bytes, pad: int, down: NDArray[np.float64], right: NDArray[np.float64]) -> Bytes:
