@@ -254,10 +254,9 @@ def normal(s: Tensor, *, blind: bool) -> None:
         s.masked_fill_(empty, 0.0)
 
 
-def slopes(p: Tensor, dp: Tensor) -> Tensor:
+def slopes(p: Tensor, dp: Tensor) -> None:
     """The gradient of scores from that of their weights, in its place: p · (dp - Σ p dp)."""
-    made: Tensor = torch.ops.aten._softmax_backward_data.out(dp, p, -1, p.dtype, grad_input=dp)
-    return made
+    torch.ops.aten._softmax_backward_data.out(dp, p, -1, p.dtype, grad_input=dp)
 
 
 def forward(q: Queries, k: Keys, v: Keys, y: Queries, drop: Drop | None) -> None:
