@@ -146,6 +146,11 @@ class Recipe:
         return recipe
 
     @property
+    def teacher(self) -> str:
+        """The model whose answers the objective learns from; empty where it names none."""
+        return str(self.objective.get("teacher", ""))
+
+    @property
     def objective_kind(self) -> str:
         kind: str = self.objective.get("kind", TRANSLATE)
         return kind
@@ -216,8 +221,8 @@ class Recipe:
         dev = None if self.data.dev is None else move(self.data.dev)
         data = replace(self.data, train=move(self.data.train), dev=dev)
         objective = dict(self.objective)
-        if "teacher" in objective:
-            objective["teacher"] = _model(objective["teacher"], full)
+        if self.teacher:
+            objective["teacher"] = _model(self.teacher, full)
         return replace(self, data=data, start=_model(self.start, full), objective=objective)
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from .checkpoints import load
+from .checkpoints import find, load
 from .config import read_json, to_toml
 from .data.sources import PairSource
-from .data.watch import check_unchanged, fingerprints
+from .data.watch import check_unchanged, fingerprint, fingerprints
 from .decode.rows import prompted
 from .errors import ConfigError, DataError, MissingError, QkvError
 from .jobs import Job, prepare
@@ -295,8 +295,12 @@ def _data(recipe: Recipe, folder: Path) -> tuple[Job, Model | None]:
         reports = (job.report, job.dev_report)
         skipped = "".join(f"{line}\n" for r in reports for line in r.lines())
         store.write_file(folder / "skipped.jsonl", skipped.encode())
+        files = fingerprints(sources)
+        if recipe.teacher:
+            teacher = str(find(recipe.teacher))
+            files[teacher] = fingerprint(teacher)
         report = {
-            "files": fingerprints(sources),
+            "files": files,
             "report": job.report.to_dict(),
             "dev_report": job.dev_report.to_dict(),
             "leak": job.leak,

@@ -10,8 +10,9 @@ import torch
 from torch.nn import functional as F
 
 import qkv
-from qkv.errors import ConfigError, MissingError
+from qkv.errors import ConfigError, DataError, MissingError
 from qkv.jobs.images import ImagesJob
+from qkv.learn.loop import Step
 from qkv.learn.terms import term_loss, terms_of
 from qkv.recipe import Recipe
 from qkv.run import fresh_net
@@ -98,6 +99,26 @@ def test_a_pupil_learns_although_its_labels_are_noise(tmp_path, pets, teacher):
     assert found["scores"]["accuracy"] > 90
     kept = (run.folder / "config.toml").read_text("utf-8")
     assert f'teacher = "{teacher.folder.resolve()}"' in kept
+
+
+def test_a_teacher_that_changed_is_noticed(pets, tmp_path):
+    """A run that goes on with another teacher would not be the run that was begun."""
+    teacher = qkv.train(recipe(pets, name="teacher"), root=tmp_path / "teachers")
+
+    def stop(event):
+        if isinstance(event, Step):
+            raise RuntimeError("killed")
+
+    values = taught(pets, teacher.folder)
+    with pytest.raises(RuntimeError):
+        qkv.train(values, root=tmp_path / "runs", listen=stop)
+    model = teacher.best()
+    with torch.no_grad():
+        model.net.head.classes.out.bias.add_(1.0)
+    model.save(teacher.folder / "best")
+    with pytest.raises(DataError) as e:
+        qkv.train(values, root=tmp_path / "runs")
+    assert e.value.code == "QKV-035" and e.value.place == str(teacher.folder / "best")
 
 
 def test_the_order_of_its_classes_and_its_size_may_be_others(tmp_path, pets, teacher):
