@@ -163,8 +163,10 @@ def _published(folder: Path) -> Model:
     template, habits = _template(own, place), _habits(own, place)
     decode, processor = _decode(values, folder, net), _processor(folder)
     model = Model(net, tokenizer, config, decode, folder, template, processor, habits)
-    kinds = found.dtypes
-    model.kinds = {name: kinds[stored] for name, stored in names.items()}
+    kinds, prefix = found.dtypes, table.prefix or module.PREFIX
+    for name, stored in names.items():  # a bare model is written without the prefix
+        kinds |= {name: kinds[stored], name.removeprefix(prefix): kinds[stored]}
+    model.kinds = kinds
     return model
 
 

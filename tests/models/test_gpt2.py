@@ -114,6 +114,14 @@ def test_a_published_configuration_is_read_and_written_back():
     assert (config.embed_dropout, config.dropout) == (0.2, 0.0)
 
 
+def test_scores_in_float32_are_written_back():
+    """qkv makes them so always; transformers in half precision does where the file says it."""
+    for upcast in (False, True):
+        values = GPT2Config(**SMALL, reorder_and_upcast_attn=upcast).to_dict()
+        config = hf.configured(FAMILIES["gpt2"], values, "config.json")
+        assert FAMILIES["gpt2"].to_hf(config)["reorder_and_upcast_attn"] is upcast
+
+
 def test_what_is_absent_is_as_in_the_reference():
     assert causal.read({"model_type": "gpt2"}) == causal.read(
         {**GPT2Config().to_dict(), "architectures": ["GPT2LMHeadModel"]}

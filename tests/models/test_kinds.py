@@ -27,6 +27,16 @@ MODELS = {
     "vit": lambda: hf.ViTForImageClassification(
         hf.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24, image_size=16, patch_size=8)
     ),
+    "bare gpt2": lambda: hf.GPT2Model(hf.GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2)),
+    "bare llama": lambda: hf.LlamaModel(hf.LlamaConfig(**WIDE, num_key_value_heads=1)),
+    "bare bert": lambda: hf.BertModel(hf.BertConfig(**WIDE)),
+    "bare bart": lambda: hf.BartModel(
+        hf.BartConfig(vocab_size=60, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=24, decoder_ffn_dim=24, encoder_attention_heads=2, decoder_attention_heads=2)
+    ),
+    "bare vit": lambda: hf.ViTModel(
+        hf.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24, image_size=16, patch_size=8)
+    ),
+    "bare longformer": lambda: hf.LongformerModel(hf.LongformerConfig(**WIDE, attention_window=4)),
 }  # fmt: skip
 
 

@@ -257,3 +257,17 @@ def test_a_published_folder_translates_as_transformers_does(tmp_path):
         MarianTokenizer.from_pretrained(again)(TEXTS[0]).input_ids == tokenizer(TEXTS[0]).input_ids
     )
     assert qkv.load(again).decode == ours.decode
+
+
+@pytest.mark.parametrize("start", [999, -1])
+def test_a_start_beyond_the_vocabulary_is_met_with_the_key_to_mend(tmp_path, start):
+    """Published files may name such an id (Marian's own default is 58100); states of the source need none."""
+    settings = COMMON | dict(decoder_start_token_id=start)
+    reference(MarianMTModel, MarianConfig(**settings)).save_pretrained(tmp_path)
+    model = qkv.load(tmp_path, device="cpu")
+    ids = torch.tensor([[3, 4, 0]])
+    with pytest.raises(ConfigError, match="decoder_start_token_id") as e:
+        model.logits(ids, target=ids)
+    assert e.value.code == "QKV-013" and str(V) in e.value.seen
+    with pytest.raises(ConfigError, match="decoder_start_token_id"):
+        list(Engine(model.net, SearchConfig(max_new_tokens=2)).stream([[3, 4, 0]]))

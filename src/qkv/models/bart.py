@@ -17,7 +17,7 @@ from ..weights.table import Op, Table, flat
 from .encoder import Head, HeadConfig, Problem, each, given
 from .hf import PROBLEMS, Keys, inverse, their_labels
 from .interface import Choices, Memory, Predictions, Term, Values
-from .seq2seq import Ends, Tie, Translator, shifted
+from .seq2seq import Ends, Tie, Translator, first_token, shifted
 from .transformer import TransformerReader, TransformerWriter, begin
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -213,7 +213,7 @@ class Answerer(nn.Module):
 
     def again(self, batch: Batch) -> Ids:
         """The source shifted right by one; mBART begins with the text's last token, its language."""
-        made = shifted(batch.source, self.start_id)
+        made = shifted(batch.source, first_token(self.start_id, self.target_embed))
         if self.wraps:
             last = batch.keep.sum(1, keepdim=True) - 1
             made[:, :1] = batch.source.gather(1, last)

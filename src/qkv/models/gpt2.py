@@ -46,6 +46,9 @@ class Gpt2Config:
     head: Literal["lm", "none"] = "lm"  # none: a bare GPT2Model, states only
     unscaled: bool = False  # scores are q·k, not q·k / √D
     scale_by_layer: bool = False  # layer i divides its scores by i + 1 (Mistral's kin of Stanford)
+    upcast: bool = (
+        False  # transformers makes scores in float32 whatever the type; qkv does so always
+    )
     pattern: str | None = None  # who sees whom of what came before: "window(256) | global(1)"
     dropout: float = 0.1
     embed_dropout: float | None = None  # None: as dropout
@@ -112,7 +115,6 @@ def from_hf(keys: Keys) -> Gpt2Config:
     keys.expect("is_encoder_decoder", False)
     keys.expect("pruned_heads", {})
     keys.ignore("is_decoder")  # it always is one
-    keys.ignore("reorder_and_upcast_attn")  # the same numbers in another precision
     keys.ignore("n_ctx", "summary_type", "summary_use_proj", "summary_activation")
     keys.ignore("summary_proj_to_labels", "summary_first_dropout")  # of a head not loaded here
     eos, more = eos_ids(keys, 50256)
@@ -130,6 +132,7 @@ def from_hf(keys: Keys) -> Gpt2Config:
         head=keys.architecture(heads, "GPT2LMHeadModel"),
         unscaled=not keys.take("scale_attn_weights", True),
         scale_by_layer=keys.take("scale_attn_by_inverse_layer_idx", False),
+        upcast=keys.take("reorder_and_upcast_attn", False),
         embed_dropout=None if embedded == dropout else embedded,
         dropout=dropout,
         attn_dropout=keys.take("attn_pdrop", 0.1),
@@ -156,6 +159,7 @@ def to_hf(config: Gpt2Config) -> dict[str, Any]:
         "tie_word_embeddings": config.tie,
         "scale_attn_weights": not config.unscaled,
         "scale_attn_by_inverse_layer_idx": config.scale_by_layer,
+        "reorder_and_upcast_attn": config.upcast,
         "embd_pdrop": config.first_dropout,
         "resid_pdrop": config.dropout,
         "attn_pdrop": config.attn_dropout,

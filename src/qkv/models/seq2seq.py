@@ -6,7 +6,7 @@ from typing import Any, Literal, NoReturn, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..errors import UsageError
+from ..errors import ConfigError, UsageError
 from ..parts.embed import Embed
 from ..parts.product import ROWS, Linear
 from ..shapes import Batch, Keep, Logits, States
@@ -92,6 +92,7 @@ class Translator(nn.Module):
         return memory
 
     def start(self, batch: Batch) -> Any:
+        first_token(self.start_id, self.target_embed)
         return self.decoder.start(self.encode(batch))  # type: ignore[operator]
 
     def step(self, ids: Tensor, state: Any) -> tuple[Logits, Any]:
@@ -107,7 +108,7 @@ class Translator(nn.Module):
 
     def shift(self, target: Tensor) -> Tensor:
         """What the decoder is fed when it must predict the target."""
-        return shifted(target, self.start_id)
+        return shifted(target, first_token(self.start_id, self.target_embed))
 
     def states(self, batch: Batch, fed: Tensor, memory: Memory) -> States:
         """Decoder states (B, T, C) when `fed` (B, T) are its inputs, as the output reads them."""
@@ -153,6 +154,18 @@ class Translator(nn.Module):
         own = torch.rand(fed.shape, generator=rng) >= forcing
         own[:, 0] = False
         return torch.where(own.to(fed.device), guess, fed)
+
+
+def first_token(start_id: int, embed: Embed) -> int:
+    """What the decoder is fed first.  Raises ConfigError QKV-013 for an id without a vector, which published files may name."""
+    V = embed.token.num_embeddings
+    if not 0 <= start_id < V:
+        raise ConfigError(
+            f"decoder_start_token_id = {start_id}, and the vocabulary has {V} ids",
+            fix="correct it in config.json or generation_config.json",
+            code="QKV-013",
+        )
+    return start_id
 
 
 def shifted(target: Tensor, start_id: int) -> Tensor:
