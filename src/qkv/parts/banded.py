@@ -117,11 +117,17 @@ class Keys:
         self.lane, self.shape, self.scratch, self.name = lane, shape, scratch, name
         self.shared = self.x[:0]
         self.windows = [self.window(c, 0, shape.w) for c in lane.chunks]
+        self.chosen = [  # the numbers of the drawn blocks
+            None if lane.drawn is None else lane.drawn[c.begin : c.end].flatten()
+            for c in lane.chunks
+        ]
         self.make_room()
 
     def make_room(self) -> None:
         """For what is made of each chunk."""
+        flat, D, drawn = self.scratch.flat, self.x.shape[1], self.scratch.drawn
         self.turned = [x.transpose(1, 2) for x in self.windows]
+        self.drawn = [flat(self.name, self.x.dtype, c.size, drawn, D) for c in self.lane.chunks]
 
     def window(self, c: Chunk, first: int, width: int) -> Tensor:
         """Of every query block of the chunk, keys first … first + width - 1 of those it may see: (blocks, width, D)."""
@@ -135,29 +141,34 @@ class Keys:
 
     def gather(self, i: int) -> None:
         """Make chunk i ready for `into` and `outof`."""
+        if (chosen := self.chosen[i]) is not None:
+            drawn = self.drawn[i].view(len(chosen), *self.blocks.shape[1:])
+            torch.index_select(self.blocks, 0, chosen, out=drawn)
 
     def into(self, q: Tensor, flat: Tensor, i: int, out: Parts) -> None:
         """q keysᵀ of chunk i: q (blocks, b, D) and the same flat."""
         torch.bmm(q, self.turned[i], out=out.band)
+        if out.drawn is not None:
+            torch.bmm(q, self.drawn[i].transpose(1, 2), out=out.drawn)
         if out.shared is not None:
             torch.mm(flat, self.shared.T, out=out.shared.flatten(0, 1))
 
     def outof(self, p: Parts, i: int, out: Tensor, flat: Tensor) -> None:
         """p values of chunk i, into out (blocks, b, D), and the same flat."""
         torch.bmm(p.band, self.windows[i], out=out)
+        if p.drawn is not None:
+            out.baddbmm_(p.drawn, self.drawn[i])
         if p.shared is not None:
             flat.addmm_(p.shared.flatten(0, 1), self.shared)
 
 
 class Gathered(Keys):
-    """Keys of which all that a block sees is copied into a row, (blocks, w + random + shared, D): one product does the work
-    of three, and of bfloat16, which oneDNN multiplies slowly where windows overlap, that of one (docs/diary.md)."""
+    """Keys in bfloat16, which oneDNN multiplies slowly where windows overlap (docs/diary.md): all that a block sees is copied
+    into a row, (blocks, w + random + shared, D), and one product does the work of three."""
 
     def make_room(self) -> None:
         D, chunks = self.x.shape[1], self.lane.chunks
         self.all = [self.scratch.rows(self.name, self.x.dtype, c.size, D) for c in chunks]
-        drawn = self.lane.drawn
-        self.chosen = [None if drawn is None else drawn[c.begin : c.end].flatten() for c in chunks]
 
     def gather(self, i: int) -> None:
         rows, chosen = self.all[i], self.chosen[i]
@@ -175,9 +186,10 @@ class Gathered(Keys):
 
 
 class Slopes(Keys):
-    """The gradients of keys or values: what comes from windows is added up where it belongs."""
+    """The gradients of keys or values: what comes from windows and draws is added up where it belongs."""
 
     def make_room(self) -> None:
+        super().make_room()
         flat, D, w = self.scratch.flat, self.x.shape[1], self.shape.w
         self.bands = [flat("band", self.x.dtype, c.size, w, D) for c in self.lane.chunks]
         self.moves = [self.moved(c, x) for c, x in zip(self.lane.chunks, self.bands, strict=True)]
@@ -202,17 +214,20 @@ class Slopes(Keys):
         torch.bmm(p.band.transpose(1, 2), g, out=self.bands[i])
         for to, part in self.moves[i]:
             to.add_(part)
+        if p.drawn is not None and (chosen := self.chosen[i]) is not None:
+            drawn = torch.bmm(p.drawn.transpose(1, 2), g, out=self.drawn[i])
+            self.blocks.index_add_(0, chosen, drawn.view(-1, *self.blocks.shape[1:]))
         if p.shared is not None:
             self.shared.addmm_(p.shared.flatten(0, 1).T, flat)
 
 
-class GatheredSlopes(Gathered, Slopes):
-    """The same of drawn ones too, from one product, added up in the wider type of x."""
+class GatheredSlopes(Slopes):
+    """The same from one product in bfloat16, added up in the wider type of x."""
 
     def make_room(self) -> None:
-        super().make_room()
-        chunks = zip(self.lane.chunks, self.all, strict=True)
-        self.moves = [self.moved(c, rows.band) for c, rows in chunks]
+        D, chunks = self.x.shape[1], self.lane.chunks
+        self.all = [self.scratch.rows(self.name, self.x.dtype, c.size, D) for c in chunks]
+        self.moves = [self.moved(c, rows.band) for c, rows in zip(chunks, self.all, strict=True)]
 
     def add(self, i: int, p: Parts, g: Tensor, flat: Tensor) -> None:
         rows, chosen = self.all[i], self.chosen[i]
@@ -226,11 +241,8 @@ class GatheredSlopes(Gathered, Slopes):
 
 
 def product(a: Tensor, b: Tensor, out: Tensor, scratch: Scratch) -> None:
-    """out = a b, of many matrices, out of their type or a wider one."""
-    same = a.dtype == out.dtype
-    made = torch.bmm(a, b, out=out if same else scratch.flat("made", a.dtype, *out.shape))
-    if not same:
-        out.copy_(made)
+    """out = a b, of many matrices, out of a wider type."""
+    out.copy_(torch.bmm(a, b, out=scratch.flat("made", a.dtype, *out.shape)))
 
 
 def weights(q: Queries, k: Keys, i: int) -> Parts:

@@ -154,12 +154,11 @@ class Text:
         return Queries(lane, self.shape, self.k.shape[2], dtype)
 
     def keys(self, lane: Lane, name: str, dtype: torch.dtype) -> Keys:
-        kind = Keys if dtype == self.sums and lane.drawn is None else Gathered
+        kind = Keys if dtype == self.sums else Gathered
         return kind(lane, self.k.shape[2], name, self.scratch, dtype)
 
     def slopes(self, lane: Lane) -> tuple[Slopes, Slopes]:
-        alike = self.dtype == self.sums and lane.drawn is None
-        kind = Slopes if alike else GatheredSlopes
+        kind = Slopes if self.dtype == self.sums else GatheredSlopes
         dk, dv = (kind(lane, self.k.shape[2], "gradient", self.scratch, self.sums) for _ in "kv")
         return dk, dv
 
