@@ -50,6 +50,7 @@ ALWAYS = {
 }
 BEAMS = {"num_beams": "beam", "length_penalty": "alpha", "early_stopping": "early_stopping"}
 SAMPLED = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p"}
+ACTIVATIONS = "activation_function", "hidden_act", "activation"  # keys of config.json
 LARGEST_ALPHA = 10  # SearchConfig's
 LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
 
@@ -166,7 +167,10 @@ def _published(folder: Path) -> Model:
     kinds, prefix = found.dtypes, table.prefix or module.PREFIX
     for name, stored in names.items():  # a bare model is written without the prefix
         kinds |= {name: kinds[stored], name.removeprefix(prefix): kinds[stored]}
-    model.kinds = kinds
+    model.kinds, written = kinds, module.to_hf(config)
+    model.spelled = {
+        key: values[key] for key in ACTIVATIONS if key in values and values[key] != written.get(key)
+    }
     return model
 
 
@@ -332,7 +336,7 @@ def files(model: Model, weights: Mapping[str, Tensor] | None = None, card: str =
 
         common[PROCESSOR] = _json(settings(model.processor))
     if hasattr(module, "HF") and (theirs := published(module, model.config, held)) is not None:
-        config = module.to_hf(model.config)
+        config = module.to_hf(model.config) | dict(model.spelled)
         config["qkv"] = {"format_version": FORMAT} | noted
         tied = module.table(model.config).tied
         made = weight_files(theirs, tied=tied, kinds=model.kinds)

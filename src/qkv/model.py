@@ -93,6 +93,8 @@ class Model:
         self.habits = habits or Habits()  # how the texts it learned from were read
         # the types of the tensors in the file it was read from, by their names there: `save` goes back to them
         self.kinds: Mapping[str, torch.dtype] = {}
+        # the activation by the name that config.json had, where several are the same formula here
+        self.spelled: Mapping[str, str] = {}
 
     @property
     def tokenizer(self) -> AnyTokenizer:

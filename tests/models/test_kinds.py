@@ -80,3 +80,18 @@ def test_a_type_that_was_asked_for_is_written(theirs, tmp_path):
     theirs.save_pretrained(tmp_path / "theirs")
     qkv.load(tmp_path / "theirs", "cpu", torch.bfloat16).save(tmp_path / "ours")
     assert {t.dtype for t in read(tmp_path / "ours").values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("name", ["gelu_pytorch_tanh", "gelu_python", "gelu_new", "gelu"])
+def test_an_activation_keeps_its_name(name, tmp_path):
+    """One formula here, another order of operations there: 7e-7 in float32 between gelu_new and gelu_pytorch_tanh."""
+    torch.manual_seed(0)
+    theirs = hf.BertModel(hf.BertConfig(**WIDE, hidden_act=name)).eval()
+    theirs.save_pretrained(tmp_path / "theirs")
+    qkv.load(tmp_path / "theirs", device="cpu").save(tmp_path / "ours")
+    again = hf.BertModel.from_pretrained(tmp_path / "ours").eval()
+    assert again.config.hidden_act == name
+    ids = torch.arange(1, 21).view(2, 10)
+    with torch.no_grad():
+        a, b = (m(ids).last_hidden_state for m in (theirs, again))
+    assert torch.equal(a, b)
