@@ -2,9 +2,10 @@
 
 Features are exponentials, so they are handled by their exponents: a_i of a query, b_i of a key,
     φ(q)_i φ(k)_i = exp(a_i + b_i) = exp2((a_i + b_i) / ln 2);
-here all exponents are in bits, since exp2 costs two fifths of exp.  Subtracted before: from b_i the largest b_i of the keys that were read so far, top_i; added to a_i: the same top_i,
-minus the largest a_i + top_i of that query.  top cancels in the product; the other is one number per query, shared by
-numerator and denominator.  So nothing is added and nothing biased, and a denominator over all keys is at least 1.
+here all exponents are in bits, since exp2 costs two fifths of exp.  Subtracted before: from b_i the largest b_i of the keys
+that were read so far, top_i; added to a_i: the same top_i, minus the largest a_i + top_i of that query.  top cancels in the
+product; the other is one number per query, shared by numerator and denominator.  So nothing is added and nothing biased,
+and a denominator over all keys is at least 1.
 
 Terms below exp2(FLOOR) = 8e-27 of the largest of their feature count as that: less than rounding, yet a query of a causal
 pass, whose chunk holds far larger keys after it, never divides by 0.
