@@ -5,9 +5,9 @@
 One sequence, H 8, D 64, q, k and v given (no projections on any side).  window: radius 256 and one global token;
 blocks: BigBird's, 64 tokens each, 3 near, first and last, 3 random.  Peers: transformers' LongformerSelfAttention with
 attention_window 512 and one global token, its BigBirdBlockSparseAttention in training mode with block 64, and
-performer-pytorch, 266 features on both sides, where it is installed (pip install performer-pytorch).  Every mode is a process of its own; rounds go A B C, B C A, …:
-memory is that of a run after all freed memory went back, time that of another right after it, as training steps follow
-each other (beyond --warm tokens both are of one run).
+performer-pytorch, 266 features on both sides, where it is installed (pip install performer-pytorch).  Every mode is a process
+of its own; rounds go A B C, B C A, …: memory is that of a run after all freed memory went back, time that of another right
+after it, as training steps follow each other (beyond --warm tokens both are of one run).
 `--clock cpu` compares processor time instead of wall time: for a machine that other work shares."""
 
 import argparse
