@@ -45,7 +45,7 @@ def test_a_batch_equals_its_pictures_one_by_one(config, channels):
 def test_noise_is_a_function_of_seed_and_step():
     a, b = (uniform(1, step, 8) for step in (4, 4))
     np.testing.assert_array_equal(a, b)
-    assert a.shape == (8, NUMBERS) and NUMBERS == 8 + 2 * MOST_OPS
+    assert a.shape == (8, NUMBERS + 3) and NUMBERS == 8 + 2 * MOST_OPS
     assert not (a == uniform(1, 5, 8)).any() and not (a == uniform(2, 4, 8)).any()
     # a row's numbers do not depend on how many rows come after it
     np.testing.assert_array_equal(uniform(1, 4, 3), a[:3])
