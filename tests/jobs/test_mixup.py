@@ -115,7 +115,7 @@ def test_shares_are_shares(pets, key, value):
 
 
 def test_the_noise_of_other_settings_is_what_it_was(pets):
-    """Numbers for mixing are drawn after all others."""
+    """Numbers for mixing are drawn apart from all others."""
     from qkv.data.images.augment import AUGMENT, NUMBERS, uniform
     from qkv.data.objectives.base import Draw
 

@@ -87,9 +87,9 @@ def uniform(seed: int, step: int, rows: int) -> Uniform:
     """The random numbers of a batch, (rows, NUMBERS + 3)."""
     from ..objectives.base import Draw
 
-    draw = Draw(seed, step, AUGMENT)
-    parts = (draw.uniform(rows * n).reshape(rows, n) for n in (NUMBERS, 3))
-    return np.concatenate(list(parts), 1)
+    noise = Draw(seed, step, AUGMENT).uniform(rows * NUMBERS).reshape(rows, NUMBERS)
+    mixing = Draw(seed, step, AUGMENT, 1).uniform(rows * 3).reshape(rows, 3)
+    return np.concatenate([noise, mixing], 1)
 
 
 def shifted(x: Bytes, pad: int, down: NDArray[np.float64], right: NDArray[np.float64]) -> Bytes:
