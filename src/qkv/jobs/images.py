@@ -42,8 +42,8 @@ class PictureStream:
         seed: int,
         teacher: Teacher | None = None,
         *,
-        plain: int | None = None,
-        smoothing: float = 0.0,
+        plain: int,
+        smoothing: float,
     ) -> None:
         self.pictures, self.processor, self.config = pictures, processor, config
         self.teacher, self.plain, self.smoothing = teacher, plain, smoothing
@@ -57,7 +57,7 @@ class PictureStream:
         """Step counts micro-batches from 0."""
         _, index = self.rounds.batch(step)
         noise = uniform(self.seed, step, len(index))
-        augment = self.config if self.plain is None or step < self.plain else Augment()
+        augment = self.config if step < self.plain else Augment()
         x = augment.bytes(self.pictures.shelf.stack(index), noise)
         pixels = augment.numbers(self.processor.numbers(x), noise)
         label = self.pictures.labels[index]

@@ -6,7 +6,7 @@ length.  All views are made once for all heads: there are as many of them as pro
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,18 +24,16 @@ class Parts:
     band: Tensor
     drawn: Tensor | None
     shared: Tensor | None
-    edges: tuple[tuple[Tensor, Tensor], ...]  # of pairs: columns, and what is added to their scores
+    edges: tuple[tuple[Tensor, Tensor], ...] = ()  # of pairs: columns, and what their scores get
 
     @classmethod
-    def of(cls, whole: Tensor, axis: int, shape: Shape, drawn: int) -> "Parts":
-        w, shared = shape.w, whole.shape[axis] - shape.w - drawn
-        edges = ((whole.narrow(axis, at, edge.shape[1]), edge) for at, edge in shape.edges)
+    def of(cls, whole: Tensor, axis: int, w: int, drawn: int) -> "Parts":
+        shared = whole.shape[axis] - w - drawn
         return cls(
             whole,
             whole.narrow(axis, 0, w),
             whole.narrow(axis, w, drawn) if drawn else None,
             whole.narrow(axis, w + drawn, shared) if shared else None,
-            tuple(edges),
         )
 
 
@@ -63,13 +61,15 @@ class Scratch:
         at = name, dtype, blocks
         if at not in self.views:
             whole = self.flat(name, dtype, blocks, self.shape.b, self.width)
-            self.views[at] = Parts.of(whole, 2, self.shape, self.drawn)
+            edges = ((whole.narrow(2, i, edge.shape[1]), edge) for i, edge in self.shape.edges)
+            made = Parts.of(whole, 2, self.shape.w, self.drawn)
+            self.views[at] = replace(made, edges=tuple(edges))
         return self.views[at]
 
     def rows(self, name: str, dtype: torch.dtype, blocks: int, D: int) -> Parts:
         """Of all that a chunk's blocks see, (blocks, w + random + shared, D)."""
         whole = self.flat(name, dtype, blocks, self.width, D)
-        return Parts.of(whole, 1, self.shape, self.drawn)
+        return Parts.of(whole, 1, self.shape.w, self.drawn)
 
     def quick(self, p: Parts) -> Parts:
         """The same pairs to multiply with."""
