@@ -340,6 +340,7 @@ def files(model: Model, weights: Mapping[str, Tensor] | None = None, card: str =
         config["qkv"] = {"format_version": FORMAT} | noted
         tied = module.table(model.config).tied
         made = weight_files(theirs, tied=tied, kinds=model.kinds)
+        config["dtype"] = str(widest(made)).removeprefix("torch.")
         if model.has_tokenizer:
             text = hf_files(model.tokenizer, getattr(model.net, "max_positions", None))
         if hasattr(model.net, "start"):
@@ -365,6 +366,12 @@ def published(module: Any, config: Any, held: Mapping[str, Tensor]) -> dict[str,
     quiet = getattr(module, "UNSAID", ())  # how it learns, which no published form says
     same = all(v is None or n in quiet or getattr(again, n) == v for n, v in said.items())
     return theirs if same else None
+
+
+def widest(made: Files) -> torch.dtype:
+    """The type that transformers is to read all tensors in, so that no digit of any is lost."""
+    held = [t for x in made.values() if isinstance(x, File) for t in x.tensors.values()]
+    return max((t.dtype for t in held), key=lambda kind: (kind.itemsize, kind == torch.bfloat16))
 
 
 def _json(value: Any) -> bytes:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import qkv
 from qkv.models.interface import state_of
@@ -61,7 +61,9 @@ def test_a_file_of_a_small_type_is_read_in_float32_and_written_as_it_was(theirs,
     for name in after:  # tied names that one side alone writes are compared by the parity tests
         assert name not in before or torch.equal(after[name], before[name]), name
     assert before.keys() & after.keys()
-    again = type(theirs).from_pretrained(tmp_path / "ours").state_dict()
+    again = type(theirs).from_pretrained(tmp_path / "ours")
+    assert again.dtype == again.config.dtype == kind
+    again = again.state_dict()
     assert all(torch.equal(again[name], t) for name, t in theirs.state_dict().items())
 
 
@@ -76,10 +78,83 @@ def test_what_was_trained_since_keeps_its_digits(theirs, tmp_path):
     assert all(torch.equal(held[n], t) for n, t in state_of(again.net).items())
 
 
+def test_of_mixed_types_the_widest_is_noted(tmp_path):
+    """transformers reads all tensors in one type: the first's, where config.json names none."""
+    torch.manual_seed(0)
+    theirs = hf.BertForMaskedLM(hf.BertConfig(**WIDE))
+    theirs.bert.embeddings.to(torch.bfloat16)
+    theirs.save_pretrained(tmp_path / "theirs")
+    qkv.load(tmp_path / "theirs", device="cpu").save(tmp_path / "ours")
+    assert {t.dtype for t in read(tmp_path / "ours").values()} == {torch.bfloat16, torch.float32}
+    again = hf.BertForMaskedLM.from_pretrained(tmp_path / "ours")
+    assert again.dtype == torch.float32
+    for name, t in theirs.state_dict().items():
+        assert torch.equal(again.state_dict()[name], t.float()), name
+
+
 def test_a_type_that_was_asked_for_is_written(theirs, tmp_path):
     theirs.save_pretrained(tmp_path / "theirs")
     qkv.load(tmp_path / "theirs", "cpu", torch.bfloat16).save(tmp_path / "ours")
     assert {t.dtype for t in read(tmp_path / "ours").values()} == {torch.bfloat16}
+
+
+UNTIED: dict[str, Any] = {
+    "bert": (hf.BertForMaskedLM, hf.BertConfig, {}),
+    "bert with both heads": (hf.BertForPreTraining, hf.BertConfig, {}),
+    "roberta": (hf.RobertaForMaskedLM, hf.RobertaConfig, {}),
+    "bigbird": (hf.BigBirdForMaskedLM, hf.BigBirdConfig, dict(block_size=4, num_random_blocks=1)),
+    "longformer": (hf.LongformerForMaskedLM, hf.LongformerConfig, dict(attention_window=4)),
+    "distilbert": (hf.DistilBertForMaskedLM, hf.DistilBertConfig, dict(dim=16, n_heads=2, hidden_dim=24)),
+}  # fmt: skip
+
+
+@pytest.fixture(params=UNTIED)
+def untied(request, tmp_path):
+    torch.manual_seed(0)
+    cls, config, more = UNTIED[request.param]
+    sizes = SMALL if "dim" in more else WIDE
+    theirs = cls(config(**sizes, **more, tie_word_embeddings=False)).eval()
+    with torch.no_grad():
+        for p in theirs.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+    theirs.save_pretrained(tmp_path / "theirs")
+    return theirs
+
+
+def test_an_untied_word_head_is_written_whole(untied, tmp_path):
+    """Names and bytes, the bias that nothing reads included: transformers would draw a missing one anew, and warn."""
+    qkv.load(tmp_path / "theirs", device="cpu").save(tmp_path / "ours")
+    before, after = read(tmp_path / "theirs"), read(tmp_path / "ours")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(t, after[name]) for name, t in before.items())
+
+
+def test_the_spare_bias_changes_nothing(untied, tmp_path):
+    model = qkv.load(tmp_path / "theirs", device="cpu")
+    ids = torch.arange(4, 24).view(2, 10)
+    held, before = dict(model.net.named_buffers()), model.logits(ids)
+    spare = held.get("head.words.spare")
+    assert (spare is None) == isinstance(untied, hf.DistilBertForMaskedLM)
+    if spare is not None:
+        assert float(spare.abs().max()) > 0
+        spare += 1
+        assert torch.equal(model.logits(ids), before)
+
+
+def test_a_file_without_the_spare_bias_is_read(untied, tmp_path):
+    tensors = read(tmp_path / "theirs")
+    dead = [n for n in ("cls.predictions.bias", "lm_head.bias") if n in tensors]
+    save_file(
+        {n: t for n, t in tensors.items() if n not in dead},
+        tmp_path / "theirs" / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    ids = torch.arange(4, 24).view(2, 10)
+    ours = qkv.load(tmp_path / "theirs", device="cpu").logits(ids)
+    with torch.no_grad():
+        out = untied(ids)
+    want = out.prediction_logits if "prediction_logits" in out else out.logits
+    assert float((ours - want).abs().max()) < 1e-5 * float(want.abs().max())
 
 
 @pytest.mark.parametrize("name", ["gelu_pytorch_tanh", "gelu_python", "gelu_new", "gelu"])

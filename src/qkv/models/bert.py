@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
@@ -229,6 +230,8 @@ def build(config: BertConfig) -> TextEncoder:
         counted=counted,
     )
     begin(net)
+    if config.layout != "distilbert":
+        spare(net, config.headed())
     position = net.embed.position
     if config.sinusoid and position is not None:
         position.weight.data = sinusoid(*position.weight.shape).to(position.weight)
@@ -246,6 +249,15 @@ def begin(net: TextEncoder) -> None:
             nn.init.zeros_(p)
     if net.embed.token.padding_idx is not None:
         nn.init.zeros_(net.embed.token.weight.data[net.embed.token.padding_idx])
+
+
+def spare(net: TextEncoder, head: HeadConfig) -> None:
+    """QUIRK (transformers 5): files of an untied word head hold a further bias (V), which nothing reads.
+
+    It is kept so that what we write is whole; test_the_spare_bias_changes_nothing."""
+    if head.kind in WORDS and not head.tie:
+        words = net.head.words
+        words.register_buffer("spare", torch.zeros_like(words.out.bias))
 
 
 # ---- their configuration
@@ -447,8 +459,9 @@ def table(config: BertConfig) -> Table:
     else:
         skip[prefix + "pooler.*"] = "no head here reads the pooled vector"
     tied: dict[str, str] = {}
+    absent: dict[str, tuple[int, ...]] = {}
     if head in WORDS:
-        _words(config, rows, skip, tied)
+        words(config, rows, tied, absent, names=prefix, prefix=prefix)
     elif head in ("none", "nsp"):
         skip |= {name: "a head that this architecture leaves out" for name in OTHERS[prefix]}
     if head in ("nsp", "pretraining"):
@@ -459,7 +472,7 @@ def table(config: BertConfig) -> Table:
         rows |= {a: f"head.classes.{b}.{{p}}" for a, b in CLASS_ROWS[prefix].items()}
     elif head in ("tags", "span"):
         rows[{"tags": "classifier.{p}", "span": "qa_outputs.{p}"}[head]] = f"head.{head}.out.{{p}}"
-    return Table(rows, skip=skip, tied=tied, old=OLD, prefix=prefix)
+    return Table(rows, skip=skip, tied=tied, absent=absent, old=OLD, prefix=prefix)
 
 
 OLD = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
@@ -470,21 +483,28 @@ OTHERS = {
 }
 
 
-def _words(
-    config: BertConfig, rows: dict[str, str | Op], skip: dict[str, str], tied: dict[str, str]
+def words(
+    config: Any,
+    rows: dict[str, str | Op],
+    tied: dict[str, str],
+    absent: dict[str, tuple[int, ...]],
+    *,
+    names: str,
+    prefix: str,
 ) -> None:
-    """The word head.  Its last matrix may be the embedding's; its bias has a second name."""
-    prefix = config.line.prefix
-    dense, norm = WORD_ROWS[prefix]
-    last, bias = LAST_ROWS[prefix]
+    """The word head, named as in the line `names`.  Its last matrix may be the embedding's; its bias has a second name."""
+    dense, norm = WORD_ROWS[names]
+    last, bias = LAST_ROWS[names]
     rows[dense + ".{p}"] = "head.words.dense.{p}"
     rows[norm + ".{p}"] = "head.words.norm.{p}"
+    second = bias != last + ".bias"
     if config.tie:
         rows[bias] = "head.words.out.bias"
         tied[last + ".weight"] = prefix + "embeddings.word_embeddings.weight"
-        if bias != last + ".bias":
+        if second:
             tied[last + ".bias"] = bias
         return
     rows[last + ".{p}"] = "head.words.out.{p}"
-    if bias != last + ".bias":
-        skip[bias] = "added to nothing where the last matrix is not the embedding's"
+    if second:
+        rows[bias] = "head.words.spare"
+        absent[bias] = (config.vocab_size,)

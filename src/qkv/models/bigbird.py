@@ -16,7 +16,7 @@ from ..parts.heads import Pooler, Pooling
 from ..parts.patterns import Blocks, Full, Pattern
 from ..shapes import Batch, Keep, States
 from ..weights.table import Op, Table
-from .bert import LAYERS, OLD, THEIRS, begin, problem, their_sizes
+from .bert import LAYERS, OLD, THEIRS, begin, problem, spare, their_sizes, words
 from .blocks import BlockAttention, Plan
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
 from .hf import Keys, inverse, their_labels, their_segments, whole
@@ -238,6 +238,7 @@ def build(config: BigBirdConfig) -> TextEncoder:
     if config.head == "span":
         net.head.span = Ends(config)
     begin(net)
+    spare(net, config.headed())
     return net
 
 
@@ -343,16 +344,9 @@ def table(config: BigBirdConfig) -> Table:
     else:
         skip[PREFIX + "pooler.*"] = "no head here reads the pooled vector"
     tied: dict[str, str] = {}
+    absent: dict[str, tuple[int, ...]] = {}
     if config.head in WORDS:
-        rows["cls.predictions.transform.dense.{p}"] = "head.words.dense.{p}"
-        rows["cls.predictions.transform.LayerNorm.{p}"] = "head.words.norm.{p}"
-        if config.tie:
-            rows["cls.predictions.bias"] = "head.words.out.bias"
-            tied["cls.predictions.decoder.weight"] = embeddings + "word_embeddings.weight"
-            tied["cls.predictions.decoder.bias"] = "cls.predictions.bias"
-        else:
-            rows["cls.predictions.decoder.{p}"] = "head.words.out.{p}"
-            skip["cls.predictions.bias"] = "added to nothing where the last matrix is not tied"
+        words(config, rows, tied, absent, names="bert.", prefix=PREFIX)
     else:
         skip["cls.predictions.*"] = "a head that this architecture leaves out"
     if config.head == "pretraining":
@@ -365,4 +359,4 @@ def table(config: BigBirdConfig) -> Table:
         rows["classifier.{p}"] = "head.tags.out.{p}"
     elif config.head == "span":
         rows |= {a: f"head.span.{b}.{{p}}" for a, b in SPANS.items()}
-    return Table(rows, skip=skip, tied=tied, old=OLD, prefix=PREFIX)
+    return Table(rows, skip=skip, tied=tied, absent=absent, old=OLD, prefix=PREFIX)

@@ -14,7 +14,18 @@ from ..parts.heads import Pooler, Pooling
 from ..parts.patterns import Dilated, Pattern
 from ..shapes import Batch
 from ..weights.table import Op, Table
-from .bert import CLASS_ROWS, LAYERS, OLD, OTHERS, THEIRS, begin, problem, their_sizes
+from .bert import (
+    CLASS_ROWS,
+    LAYERS,
+    OLD,
+    OTHERS,
+    THEIRS,
+    begin,
+    problem,
+    spare,
+    their_sizes,
+    words,
+)
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
 from .hf import Keys, inverse, their_labels, their_segments, whole
 from .windowed import LongAttention
@@ -207,6 +218,7 @@ def build(config: LongformerConfig) -> TextEncoder:
         prepare=config.marks(),
     )
     begin(net)
+    spare(net, config.headed())
     if net.embed.position is not None:
         net.embed.position.padding_idx = config.pad_id  # the row of padding is not learned
     return net
@@ -321,16 +333,9 @@ def table(config: LongformerConfig) -> Table:
     else:
         skip[PREFIX + "pooler.*"] = "no head here reads the pooled vector"
     tied: dict[str, str] = {}
+    absent: dict[str, tuple[int, ...]] = {}
     if config.head in WORDS:
-        rows["lm_head.dense.{p}"] = "head.words.dense.{p}"
-        rows["lm_head.layer_norm.{p}"] = "head.words.norm.{p}"
-        if config.tie:
-            rows["lm_head.bias"] = "head.words.out.bias"
-            tied["lm_head.decoder.weight"] = embeddings + "word_embeddings.weight"
-            tied["lm_head.decoder.bias"] = "lm_head.bias"
-        else:
-            rows["lm_head.decoder.{p}"] = "head.words.out.{p}"
-            skip["lm_head.bias"] = "added to nothing where the last matrix is not the embedding's"
+        words(config, rows, tied, absent, names="roberta.", prefix=PREFIX)
     else:
         skip |= {name: "a head that this architecture leaves out" for name in OTHERS["roberta."]}
     if config.head == "classes":
@@ -338,4 +343,4 @@ def table(config: LongformerConfig) -> Table:
     elif config.head in ("tags", "span"):
         name = {"tags": "classifier.{p}", "span": "qa_outputs.{p}"}[config.head]
         rows[name] = f"head.{config.head}.out.{{p}}"
-    return Table(rows, skip=skip, tied=tied, old=OLD, prefix=PREFIX)
+    return Table(rows, skip=skip, tied=tied, absent=absent, old=OLD, prefix=PREFIX)
