@@ -91,58 +91,84 @@ def chunks(n: int) -> list[slice]:
 
 
 class Reading:
-    """One call, rows and heads as one axis: q (N, T, D), k (N, S, D), v1 = [v, 1] (N, S, D + 1), w (m, D) times √scale.
+    """One call, rows and heads as one axis: q (N, T, D), k and v (N, S, D), w (m, D) times √scale; what is (N, ·, D) may be
+    of a smaller type than numbers here are.
 
     half = scale |k|²/2 (N, S, 1) in bits, infinite where a key is padding; real (N, S, 1) is 0 there and 1 elsewhere, and
-    None where every key is real.  Numbers of a chunk's features are written where the last chunk's were."""
+    None where every key is real.  What is made of a chunk is written where that of the last chunk was."""
 
     def __init__(
         self,
         q: Tensor,
         k: Tensor,
-        v1: Tensor,
+        v: Tensor,
         w: Tensor,
-        half: Tensor,
         real: Tensor | None,
         scale: float,
+        half: Tensor | None = None,
     ) -> None:
-        self.q, self.k, self.v1, self.w = q, k, v1, w
-        self.half, self.real, self.scale = half, real, scale
+        self.q, self.k, self.v, self.w = q, k, v, w
+        self.real, self.scale = real, scale
         self.bits = (w * LOG2E).T
         self.rooms: dict[str, Tensor] = {}
+        self.half = self.halves() if half is None else half
 
     @classmethod
     def of(cls, q: Heads, k: Heads, v: Heads, keep: Keep, w: Tensor, scale: float) -> Self:
         """From q (B, H, T, D), k and v (B, H, S, D), keep (B, S)."""
-        q, k, v, real = wide(q), wide(k), wide(v), None
+        real, kind = None, wide(q).dtype
         if not bool(keep.all()):
-            hidden = ~keep[:, None, :, None]
-            k = k.masked_fill(hidden, 0.0)  # nothing there may be infinite
-            real = (~hidden).to(k.dtype).expand(-1, k.shape[1], -1, -1).flatten(0, 1)
-        q, k, v1 = (x.flatten(0, 1) for x in (q, k, F.pad(v, (0, 1), value=1.0)))
-        half = k.square().sum(-1, keepdim=True) * (scale * LOG2E / 2)
-        half = half if real is None else half.masked_fill(real == 0, torch.inf)
-        return cls(q, k, v1, w.to(q.dtype) * scale**0.5, half, real, scale)
+            real = keep[:, None, :, None].to(kind).expand(-1, k.shape[1], -1, -1).flatten(0, 1)
+        q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+        return cls(q, k, v, w.to(kind) * scale**0.5, real, scale)
+
+    def halves(self) -> Tensor:
+        half = self.w.new_empty(*self.k.shape[:2], 1)
+        for at in chunks(self.k.shape[1]):
+            torch.sum(self.keys(at).square(), -1, keepdim=True, out=half[:, at])
+        half.mul_(self.scale * LOG2E / 2)
+        return half if self.real is None else half.masked_fill_(self.real == 0, torch.inf)
+
+    def room(self, name: str, N: int, L: int, m: int) -> Tensor:
+        """(N, L, m), whose numbers are those of the last chunk."""
+        if name not in self.rooms:
+            self.rooms[name] = self.w.new_ones(N, min(CHUNK, max(L, 1)), m)
+        return self.rooms[name][:, :L]
 
     def times(self, x: Tensor, y: Tensor, name: str) -> Tensor:
         """x y (N, L, m), in the room of that name; y (N, ·, m), or (·, m) for all."""
         N, L, m = x.shape[0], x.shape[1], y.shape[-1]
-        if name not in self.rooms:
-            self.rooms[name] = x.new_empty(N, min(CHUNK, max(x.shape[1], 1)), m)
-        return torch.bmm(x, y.expand(N, -1, -1), out=self.rooms[name][:, :L])
+        return torch.bmm(x, y.expand(N, -1, -1), out=self.room(name, N, L, m))
+
+    def part(self, x: Tensor, at: slice, name: str) -> Tensor:
+        """x (N, ·, D) of a chunk, in the type of numbers here."""
+        x = x[:, at]
+        return x if x.dtype == self.w.dtype else self.room(name, *x.shape).copy_(x)
+
+    def keys(self, at: slice) -> Tensor:
+        """(N, L, D); nothing in padding may be infinite."""
+        k = self.part(self.k, at, "k")
+        return k if self.real is None else k.masked_fill(self.real[:, at] == 0, 0.0)
+
+    def values(self, at: slice) -> Tensor:
+        """[v, 1] (N, L, D + 1)."""
+        v = self.v[:, at]
+        v1 = self.room("v", v.shape[0], v.shape[1], v.shape[2] + 1)
+        v1[..., :-1] = v
+        return v1
 
     def exponents(self, at: slice) -> Tensor:
         """b_i = w_i·k - |k|²/2 in bits, -inf in padding: (N, L, m)."""
-        return self.times(self.k[:, at], self.bits, "key").sub_(self.half[:, at])
+        return self.times(self.keys(at), self.bits, "key").sub_(self.half[:, at])
 
-    def features(self, at: slice, b: Tensor, top: Tensor) -> Tensor:
-        """exp2(b - top), 0 in padding; takes b's place."""
-        f = b.sub_(ground(top)).clamp_(min=FLOOR).exp2_()
+    def features(self, at: slice, b: Tensor, floor: Tensor) -> Tensor:
+        """exp2(b - floor), 0 in padding; takes b's place.  floor (N, 1, m): the ground of `top`."""
+        f = b.sub_(floor).clamp_(min=FLOOR).exp2_()
         return f if self.real is None else f.mul_(self.real[:, at])
 
-    def asked(self, at: slice, top: Tensor) -> Tensor:
-        """exp2(a + top - max) of the queries, the largest 1; |q|²/2 and 1/√m cancel and are left out."""
-        a = self.times(self.q[:, at], self.bits, "query").add_(ground(top))
+    def asked(self, at: slice, floor: Tensor) -> Tensor:
+        """exp2(a + floor - max) of the queries, the largest 1; |q|²/2 and 1/√m cancel and are left out."""
+        a = self.times(self.part(self.q, at, "q"), self.bits, "query").add_(floor)
         return a.sub_(a.amax(-1, keepdim=True)).exp2_()
 
     def to_query(self, f: Tensor, df: Tensor) -> Tensor:
@@ -151,11 +177,36 @@ class Reading:
 
     def to_key(self, at: slice, f: Tensor, df: Tensor) -> Tensor:
         db = df.mul_(f)
-        return db @ self.w - db.sum(-1, keepdim=True) * (self.scale * self.k[:, at])
+        return db @ self.w - db.sum(-1, keepdim=True) * (self.scale * self.keys(at))
 
     def nothing(self) -> Sums:
-        N, _, D1 = self.v1.shape
-        return Sums.empty(self.q, N, m=self.w.shape[0], d_head=D1 - 1)
+        N, _, D = self.v.shape
+        return Sums.empty(self.q, N, m=self.w.shape[0], d_head=D)
+
+    def answers(self) -> tuple[Tensor, Tensor]:
+        """Room for what is found: y (N, T, D) and its denominators (N, T, 1)."""
+        return self.w.new_empty(self.q.shape), self.w.new_empty(*self.q.shape[:2], 1)
+
+    def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Room for those of q, k and v, in the types of these."""
+        return torch.empty_like(self.q), torch.empty_like(self.k), torch.empty_like(self.v)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a pass came to, and what its gradient begins with: y and g (N, T, D), below (N, T, 1)."""
+
+    y: Tensor
+    below: Tensor
+    g: Tensor
+
+    def slope(self, r: Reading, at: slice) -> Tensor:
+        """The gradient of [numerator, denominator], (N, L, D + 1): [g, -g·y] / denominator."""
+        g = r.part(self.g, at, "g")
+        g1 = r.room("g1", g.shape[0], g.shape[1], g.shape[2] + 1)
+        torch.div(g, self.below[:, at], out=g1[..., :-1])
+        g1[..., -1:] = (g1[..., :-1] * self.y[:, at]).sum(-1, keepdim=True).neg_()
+        return g1
 
 
 # -- everybody looks at everybody -------------------------------------------------------------------------
@@ -167,31 +218,31 @@ def everything(r: Reading) -> Sums:
     for at in chunks(r.k.shape[1]):
         b = r.exponents(at)
         sums.rise(b)
-        sums.add(r.features(at, b, sums.top), r.v1[:, at])
+        sums.add(r.features(at, b, ground(sums.top)), r.values(at))
     return sums
 
 
 def look(r: Reading, sums: Sums) -> tuple[Tensor, Tensor]:
     """(answers (N, T, D), denominators (N, T, 1))."""
-    y, below = torch.empty_like(r.q), torch.empty_like(r.q[..., :1])
+    (y, below), floor = r.answers(), ground(sums.top)
     for at in chunks(r.q.shape[1]):
-        y[:, at], below[:, at] = split(torch.bmm(r.asked(at, sums.top), sums.total))
+        y[:, at], below[:, at] = split(r.times(r.asked(at, floor), sums.total, "answer"))
     return y, below
 
 
-def look_back(r: Reading, sums: Sums, g1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v; g1 (N, T, D + 1): those of numerator and denominator."""
-    dq, dk, dv = (torch.empty_like(x) for x in (r.q, r.k, r.k))
+def look_back(r: Reading, sums: Sums, found: Found) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v."""
+    (dq, dk, dv), floor = r.gradients(), ground(sums.top)
     total, back = sums.total.transpose(1, 2), torch.zeros_like(sums.total)  # back: of `total`
     for at in chunks(r.q.shape[1]):
-        f, g = r.asked(at, sums.top), g1[:, at]
-        back.baddbmm_(f.transpose(1, 2), g)
-        dq[:, at] = r.to_query(f, r.times(g, total, "slope"))
+        f, g1 = r.asked(at, floor), found.slope(r, at)
+        back.baddbmm_(f.transpose(1, 2), g1)
+        dq[:, at] = r.to_query(f, r.times(g1, total, "slope"))
     inner, back1 = back[..., :-1].contiguous(), back.transpose(1, 2)
     for at in chunks(r.k.shape[1]):
-        f = r.features(at, r.exponents(at), sums.top)
-        torch.bmm(f, inner, out=dv[:, at])
-        dk[:, at] = r.to_key(at, f, r.times(r.v1[:, at], back1, "slope"))
+        f = r.features(at, r.exponents(at), floor)
+        dv[:, at] = r.times(f, inner, "answer")
+        dk[:, at] = r.to_key(at, f, r.times(r.values(at), back1, "slope"))
     return dq, dk, dv
 
 
@@ -201,40 +252,43 @@ def look_back(r: Reading, sums: Sums, g1: Tensor) -> tuple[Tensor, Tensor, Tenso
 def step_by_step(r: Reading, sums: Sums) -> tuple[Tensor, Tensor]:
     """Queries and keys are the same tokens: each sees the past in `sums`, to which they are added, and its own part of the
     chunk."""
-    y, below = torch.empty_like(r.q), torch.empty_like(r.q[..., :1])
+    y, below = r.answers()
     for at in chunks(r.q.shape[1]):
-        b, v1 = r.exponents(at), r.v1[:, at]
+        b, v1 = r.exponents(at), r.values(at)
         sums.rise(b)
-        fk, fq = r.features(at, b, sums.top), r.asked(at, sums.top)
+        floor = ground(sums.top)
+        fk, fq = r.features(at, b, floor), r.asked(at, floor)
         near = (fq @ fk.transpose(1, 2)).tril_()  # (N, L, L)
         y[:, at], below[:, at] = split(torch.baddbmm(near @ v1, fq, sums.total))
         sums.add(fk, v1)
     return y, below
 
 
-def step_by_step_back(r: Reading, g1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def step_by_step_back(r: Reading, found: Found) -> tuple[Tensor, Tensor, Tensor]:
     """Forwards for the queries, which need the sums before them; backwards for keys and values."""
-    dq, dk, dv = (torch.empty_like(x) for x in (r.q, r.k, r.k))
+    dq, dk, dv = r.gradients()
     sums, tops = r.nothing(), []
     for at in chunks(r.q.shape[1]):
-        b, v1, g = r.exponents(at), r.v1[:, at], g1[:, at]
+        b, v1, g1 = r.exponents(at), r.values(at), found.slope(r, at)
         tops.append(sums.top.clone())
         sums.rise(b)
-        fk, fq = r.features(at, b, sums.top), r.asked(at, sums.top)
-        near = (g @ v1.transpose(1, 2)).tril_()
-        df = r.times(g, sums.total.transpose(1, 2), "slope").baddbmm_(near, fk)
+        floor = ground(sums.top)
+        fk, fq = r.features(at, b, floor), r.asked(at, floor)
+        near = (g1 @ v1.transpose(1, 2)).tril_()
+        df = r.times(g1, sums.total.transpose(1, 2), "slope").baddbmm_(near, fk)
         dq[:, at] = r.to_query(fq, df)
         sums.add(fk, v1)
     top, back = sums.top, torch.zeros_like(sums.total)
     for at, before in zip(reversed(chunks(r.q.shape[1])), reversed(tops), strict=True):
-        fk, fq = r.features(at, r.exponents(at), top), r.asked(at, top)
-        v1, g = r.v1[:, at], g1[:, at]
-        near = (g @ v1.transpose(1, 2)).tril_().transpose(1, 2)
+        floor = ground(top)
+        fk, fq = r.features(at, r.exponents(at), floor), r.asked(at, floor)
+        v1, g1 = r.values(at), found.slope(r, at)
+        near = (g1 @ v1.transpose(1, 2)).tril_().transpose(1, 2)
         seen = (fk @ fq.transpose(1, 2)).triu_()
-        dv[:, at] = torch.baddbmm(seen @ g, fk, back)[..., :-1]
+        dv[:, at] = torch.baddbmm(seen @ g1, fk, back)[..., :-1]
         df = r.times(v1, back.transpose(1, 2), "slope").baddbmm_(near, fq)
         dk[:, at] = r.to_key(at, fk, df)
-        back.baddbmm_(fq.transpose(1, 2), g).mul_(fade(before, top).transpose(1, 2))
+        back.baddbmm_(fq.transpose(1, 2), g1).mul_(fade(before, top).transpose(1, 2))
         top = before
     return dq, dk, dv
 
@@ -252,21 +306,19 @@ class _Attend(torch.autograd.Function):
             else:
                 sums = everything(r)
                 (y, below), held = look(r, sums), (sums.total, sums.top)
-        ctx.save_for_backward(r.q, r.k, r.v1, r.w, r.half, r.real, y, below, *held)
-        ctx.scale, ctx.dtype = scale, q.dtype
+        ctx.save_for_backward(r.q, r.k, r.v, r.w, r.real, r.half, y, below, *held)
+        ctx.scale = scale
         return y.view(q.shape)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v1, w, half, real, y, below, *held = ctx.saved_tensors
+        q, k, v, w, real, half, y, below, *held = ctx.saved_tensors
+        B, H, _, D = g.shape
         with torch.autocast(g.device.type, enabled=False):
-            r = Reading(q, k, v1, w, half, real, ctx.scale)
-            B, H, _, D = g.shape
-            g = wide(g).flatten(0, 1)
-            g1 = torch.cat([g, -(g * y).sum(-1, keepdim=True)], -1).div_(below)
-            made = look_back(r, Sums(*held), g1) if held else step_by_step_back(r, g1)
-        return (*(x.to(ctx.dtype).view(B, H, -1, D) for x in made), None, None, None, None)
+            r, found = Reading(q, k, v, w, real, ctx.scale, half), Found(y, below, g.flatten(0, 1))
+            made = look_back(r, Sums(*held), found) if held else step_by_step_back(r, found)
+        return (*(x.view(B, H, -1, D) for x in made), None, None, None, None)
 
 
 def attend(
@@ -306,9 +358,9 @@ def advance(
         b, at = r.exponents(slice(0, 1)), slice(0, 1)
         flat.rise(b)
         flat.total.add_(
-            r.features(at, b, flat.top).transpose(1, 2) * r.v1
+            r.features(at, b, ground(flat.top)).transpose(1, 2) * r.values(at)
         )  # (N, m, 1) · (N, 1, D + 1)
-        asked = r.asked(at, flat.top).transpose(1, 2)
+        asked = r.asked(at, ground(flat.top)).transpose(1, 2)
         y, _ = split((asked * flat.total).sum(1, keepdim=True))
     past = Sums(flat.total.view(sums.total.shape), flat.top.view(sums.top.shape))
     return y.view(R, H, -1, D)[:, :, :T], past
