@@ -308,7 +308,7 @@ def read(**changed):
     [
         dict(normalize_before=True), dict(add_final_layer_norm=True), dict(normalize_embedding=False),
         dict(static_position_embeddings=True), dict(is_decoder=True),
-        dict(is_encoder_decoder=False), dict(activation_function="quick_gelu"), dict(num_hidden_layers=9),
+        dict(is_encoder_decoder=False), dict(activation_function="laplace"), dict(num_hidden_layers=9),
         dict(vocab_size="37"), dict(attention_kind="flat"),
     ],
     ids=str,

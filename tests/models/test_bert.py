@@ -347,7 +347,7 @@ def test_a_bare_model_loads_with_and_without_prefix_and_pooler():
         ({"is_decoder": True}, "is_decoder"),
         ({"add_cross_attention": True}, "add_cross_attention"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type"),
-        ({"hidden_act": "mish"}, "hidden_act"),
+        ({"hidden_act": "laplace"}, "hidden_act"),
         (
             {"problem_type": "ranking", "architectures": ["BertForSequenceClassification"]},
             "problem_type",

@@ -307,7 +307,7 @@ def test_settings_come_back():
         ({"backbone_config": {"model_type": "resnet", "out_features": ["stage9"]}}, "stage9"),
         ({"backbone_config": "resnet"}, "backbone_config"),
         ({"position_embedding_type": "rotary"}, "rotary"),
-        ({"activation_function": "mish"}, "mish"),
+        ({"activation_function": "laplace"}, "laplace"),
         ({"encoder_layers": 2, "num_hidden_layers": 3}, "num_hidden_layers"),
         ({"d_model": 30, "encoder_attention_heads": 5, "decoder_attention_heads": 5}, "30"),
         ({"class_cost": 0, "bbox_cost": 0, "giou_cost": 0}, "all 0"),

@@ -133,7 +133,7 @@ def test_what_is_absent_is_as_in_the_reference():
     [
         ({"add_cross_attention": True}, "QKV-012"),
         ({"pruned_heads": {"0": [1]}}, "QKV-012"),
-        ({"activation_function": "quick_gelu"}, "QKV-012"),
+        ({"activation_function": "laplace"}, "QKV-012"),
         ({"n_inner": "many"}, "QKV-011"),
         ({"eos_token_id": "end"}, "QKV-011"),
         ({"n_head": 3}, "QKV-013"),

@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import parity
 import pytest
 import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
 import qkv
+from qkv.models.hf import ACTS
 from qkv.models.interface import state_of
+from qkv.shapes import Batch
 
 SMALL: dict[str, Any] = dict(vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)  # fmt: skip
 WIDE = SMALL | dict(intermediate_size=24)
@@ -157,7 +160,18 @@ def test_a_file_without_the_spare_bias_is_read(untied, tmp_path):
     assert float((ours - want).abs().max()) < 1e-5 * float(want.abs().max())
 
 
-@pytest.mark.parametrize("name", ["gelu_pytorch_tanh", "gelu_python", "gelu_new", "gelu"])
+@pytest.mark.parametrize("name", ACTS)
+def test_every_activation_is_theirs(name):
+    theirs = parity.reference(hf.BertModel, hf.BertConfig(**WIDE, hidden_act=name))
+    _, _, net = parity.converted(theirs)
+    ids = torch.arange(1, 21).view(2, 10)
+    keep = torch.ones_like(ids, dtype=torch.bool)
+    with torch.no_grad():
+        ours, want = net.encode(Batch(ids, keep)).states, theirs(ids).last_hidden_state
+    assert float((ours - want).abs().max()) < 1e-10
+
+
+@pytest.mark.parametrize("name", ACTS)
 def test_an_activation_keeps_its_name(name, tmp_path):
     """One formula here, another order of operations there: 7e-7 in float32 between gelu_new and gelu_pytorch_tanh."""
     torch.manual_seed(0)

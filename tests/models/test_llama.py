@@ -151,7 +151,7 @@ def test_other_scalings_are_refused_by_name(kind):
     [
         ({"model_type": "llama", "sliding_window": 8}, "QKV-012"),
         ({"model_type": "llama", "layer_types": ["full_attention"] * 2}, "QKV-010"),
-        ({"model_type": "llama", "hidden_act": "relu2"}, "QKV-012"),
+        ({"model_type": "llama", "hidden_act": "laplace"}, "QKV-012"),
         ({"model_type": "llama", "head_dim": 7}, "QKV-013"),
         ({"model_type": "llama", "num_key_value_heads": 3}, "QKV-013"),
         ({"model_type": "llama", "partial_rotary_factor": 0.5}, "QKV-012"),

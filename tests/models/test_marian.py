@@ -152,7 +152,7 @@ def test_texts_beyond_the_positions_are_refused():
     "changed",
     [
         dict(normalize_before=True), dict(normalize_embedding=True), dict(static_position_embeddings=False),
-        dict(is_encoder_decoder=False), dict(activation_function="mish"), dict(guided_alignment=True),
+        dict(is_encoder_decoder=False), dict(activation_function="laplace"), dict(guided_alignment=True),
     ],
     ids=str,
 )  # fmt: skip

@@ -314,7 +314,7 @@ def test_a_question_is_the_first_segment_and_holds_no_answer():
         ({"position_embedding_type": "relative_key"}, "position_embedding_type"),
         ({"block_size": 0}, "blocks of 0"),
         ({"num_random_blocks": 1.5}, "num_random_blocks"),
-        ({"hidden_act": "mish"}, "hidden_act"),
+        ({"hidden_act": "laplace"}, "hidden_act"),
         ({"global_blocks": 2}, "global_blocks"),
     ],
     ids=str,

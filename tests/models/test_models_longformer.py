@@ -265,7 +265,7 @@ def test_packed_texts_do_not_see_each_other():
     [
         ({"is_decoder": True}, "is_decoder"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type"),
-        ({"hidden_act": "mish"}, "hidden_act"),
+        ({"hidden_act": "laplace"}, "hidden_act"),
         ({"attention_window": 7}, "half of it"),
         ({"attention_window": 0}, "window"),
         ({"attention_window": [8]}, "attention_window"),

@@ -15,7 +15,7 @@ from ..parts.recurrent import in_sixteens
 from ..shapes import Batch, Ids, States
 from ..weights.table import Op, Table, flat
 from .encoder import Head, HeadConfig, Problem, each, given
-from .hf import PROBLEMS, Keys, inverse, their_labels
+from .hf import PROBLEMS, THEIR_ACTS, Keys, their_labels
 from .interface import Choices, Memory, Predictions, Term, Values
 from .seq2seq import Ends, Tie, Translator, first_token, shifted
 from .transformer import TransformerReader, TransformerWriter, begin
@@ -42,16 +42,6 @@ HEADS: dict[str, HeadKind] = {
     "ForConditionalGeneration": "lm",
     "ForSequenceClassification": "classes",
     "ForQuestionAnswering": "span",
-}
-THEIRS: dict[str, Activation] = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-    "tanh": "tanh",
-    "sigmoid": "sigmoid",
 }
 
 
@@ -323,7 +313,7 @@ def sizes(keys: Keys) -> dict[str, Any]:
         "decoder_heads": None if own_heads == heads else own_heads,
         "decoder_ff": None if own_ff == ff else own_ff,
         "max_positions": keys.take("max_position_embeddings", 1024),
-        "activation": keys.one_of("activation_function", THEIRS, "gelu"),
+        "activation": keys.act("activation_function", "gelu"),
         "dropout": keys.take("dropout", 0.1),
         "attn_dropout": keys.take("attention_dropout", 0.0),
         "ff_dropout": keys.take("activation_dropout", 0.0),
@@ -373,7 +363,6 @@ def to_hf(config: BartConfig) -> dict[str, Any]:
 
 def their_sizes(config: Any) -> dict[str, Any]:
     """The inverse of `sizes` and `padding`, and the ids of decoding."""
-    words = inverse(THEIRS)
     return {
         "is_encoder_decoder": True,
         "vocab_size": config.vocab_size,
@@ -385,7 +374,7 @@ def their_sizes(config: Any) -> dict[str, Any]:
         "encoder_ffn_dim": config.d_ff,
         "decoder_ffn_dim": config.decoder_ff or config.d_ff,
         "max_position_embeddings": config.max_positions,
-        "activation_function": words[config.activation],
+        "activation_function": THEIR_ACTS[config.activation],
         "dropout": config.dropout,
         "attention_dropout": config.attn_dropout,
         "activation_dropout": config.ff_dropout,

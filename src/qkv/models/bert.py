@@ -14,7 +14,7 @@ from ..parts.heads import Pooler, Pooling
 from ..parts.positions import sinusoid
 from ..weights.table import Op, Table
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
-from .hf import PROBLEMS, Keys, inverse, their_labels, their_segments, whole
+from .hf import PROBLEMS, THEIR_ACTS, Keys, their_labels, their_segments, whole
 
 SIZES = {  # Turc et al. 2019, table 1; base and large: Devlin et al. 2019, section 3
     "tiny": dict(n_layers=2, d_model=128, n_heads=2),
@@ -87,18 +87,6 @@ LAYOUTS: dict[str, Layout] = {
 HF = tuple(LAYOUTS)
 PREFIX = "bert."
 EPS = 1e-12
-THEIRS: dict[str, Activation] = {
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_python_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-    "tanh": "tanh",
-    "sigmoid": "sigmoid",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,7 +298,7 @@ def from_hf(keys: Keys) -> BertConfig:
         d_ff=keys.take("intermediate_size", 3072),
         max_positions=rows - ((pad or 0) + 1 if line.counted else 0),
         segments=keys.take("type_vocab_size", 2),
-        activation=keys.one_of("hidden_act", THEIRS, "gelu"),  # type: ignore[arg-type]
+        activation=keys.act("hidden_act", "gelu"),
         norm_eps=keys.take("layer_norm_eps", EPS),
         dropout=dropout,
         attn_dropout=keys.take("attention_probs_dropout_prob", 0.1),
@@ -333,7 +321,7 @@ def _distilled(keys: Keys, head: HeadKind) -> dict[str, Any]:
         n_layers=keys.take("n_layers", 6),
         n_heads=keys.take("n_heads", 12),
         d_ff=keys.take("hidden_dim", 3072),
-        activation=keys.one_of("activation", THEIRS, "gelu"),
+        activation=keys.act("activation", "gelu"),
         sinusoid=keys.take("sinusoidal_pos_embds", False),
         dropout=dropout,
         attn_dropout=keys.take("attention_dropout", 0.1),
@@ -354,41 +342,40 @@ def to_hf(config: BertConfig) -> dict[str, Any]:
         "pad_token_id": config.pad_id,
     }
     made |= their_labels(config)
-    words = inverse(THEIRS)
     values = _to_distilled if config.layout == "distilbert" else _to_bert
-    return made | values(config, words[config.activation])
+    return made | values(config)
 
 
-def _to_bert(config: BertConfig, activation: str) -> dict[str, Any]:
+def _to_bert(config: BertConfig) -> dict[str, Any]:
     own = {
         "type_vocab_size": their_segments(config.kinds),
         "classifier_dropout": config.head_dropout,
     }
-    return their_sizes(config, activation) | own
+    return their_sizes(config) | own
 
 
-def their_sizes(config: Any, activation: str) -> dict[str, Any]:
+def their_sizes(config: Any) -> dict[str, Any]:
     """The sizes of an encoder as BERT's config.json names them (BigBird, Longformer)."""
     return {
         "hidden_size": config.d_model,
         "num_hidden_layers": config.n_layers,
         "num_attention_heads": config.n_heads,
         "intermediate_size": config.d_ff or 4 * config.d_model,
-        "hidden_act": activation,
+        "hidden_act": THEIR_ACTS[config.activation],
         "layer_norm_eps": config.norm_eps,
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.attn_dropout,
     }
 
 
-def _to_distilled(config: BertConfig, activation: str) -> dict[str, Any]:
+def _to_distilled(config: BertConfig) -> dict[str, Any]:
     of_head = config.dropout if config.head_dropout is None else config.head_dropout
     return {
         "dim": config.d_model,
         "n_layers": config.n_layers,
         "n_heads": config.n_heads,
         "hidden_dim": config.d_ff or 4 * config.d_model,
-        "activation": activation,
+        "activation": THEIR_ACTS[config.activation],
         "sinusoidal_pos_embds": config.sinusoid,
         "dropout": config.dropout,
         "attention_dropout": config.attn_dropout,

@@ -16,10 +16,10 @@ from ..parts.heads import Pooler, Pooling
 from ..parts.patterns import Blocks, Full, Pattern
 from ..shapes import Batch, Keep, States
 from ..weights.table import Op, Table
-from .bert import LAYERS, OLD, THEIRS, begin, problem, spare, their_sizes, words
+from .bert import LAYERS, OLD, begin, problem, spare, their_sizes, words
 from .blocks import BlockAttention, Plan
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
-from .hf import Keys, inverse, their_labels, their_segments, whole
+from .hf import Keys, their_labels, their_segments, whole
 
 SIZES: dict[str, dict[str, Any]] = {  # base and large: Zaheer et al. 2020, appendix E, table 8
     "tiny": dict(n_layers=2, d_model=128, n_heads=2, block=16, random=1),
@@ -272,7 +272,7 @@ def from_hf(keys: Keys) -> BigBirdConfig:
         segments=keys.take("type_vocab_size", 2),
         qkv_bias=keys.take("use_bias", True),
         rescale=keys.take("rescale_embeddings", False),
-        activation=keys.one_of("hidden_act", THEIRS, "gelu_new"),  # type: ignore[arg-type]
+        activation=keys.act("hidden_act", "gelu_new"),
         norm_eps=keys.take("layer_norm_eps", 1e-12),
         tie=keys.take("tie_word_embeddings", True),
         dropout=keys.take("hidden_dropout_prob", 0.1),
@@ -298,7 +298,7 @@ def to_hf(config: BigBirdConfig) -> dict[str, Any]:
         "max_position_embeddings": config.max_positions,
         "type_vocab_size": their_segments(config.segments),
         "tie_word_embeddings": config.tie,
-        **their_sizes(config, inverse(THEIRS)[config.activation]),
+        **their_sizes(config),
         "classifier_dropout": config.head_dropout,
         "bos_token_id": config.bos_id,
         "eos_token_id": config.eos_id,

@@ -6,13 +6,11 @@ from typing import Any, Literal
 from torch import nn
 
 from ..errors import ConfigError
-from ..parts.block import Activation
 from ..parts.resnet import NAMES, UNREAD
 from ..weights.table import Op, Table
-from .bert import THEIRS
 from .detector import Detector
 from .detector import DetrConfig as DetrConfig
-from .hf import Keys, their_labels
+from .hf import THEIR_ACTS, Keys, their_labels
 from .transformer import begin
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -113,7 +111,7 @@ def from_hf(keys: Keys) -> DetrConfig:
         positions=keys.one_of(
             "position_embedding_type", {"sine": "sine", "learned": "learned"}, "sine"
         ),  # type: ignore[arg-type]
-        activation=keys.one_of("activation_function", THEIRS, "relu"),  # type: ignore[arg-type]
+        activation=keys.act("activation_function", "relu"),
         dropout=keys.take("dropout", 0.1),
         attn_dropout=keys.take("attention_dropout", 0.0),
         ff_dropout=keys.take("activation_dropout", 0.0),
@@ -198,7 +196,7 @@ def _resnet(keys: Keys) -> dict[str, Any]:
         widths=keys.counts("hidden_sizes", (256, 512, 1024, 2048)),
         depths=depths,
         bottleneck=keys.one_of("layer_type", kinds, "bottleneck") == "bottleneck",
-        backbone_activation=keys.one_of("hidden_act", THEIRS, "relu"),
+        backbone_activation=keys.act("hidden_act", "relu"),
         halve_first=keys.take("downsample_in_first_stage", False),
         halve_early=keys.take("downsample_in_bottleneck", False),
         out=number if stage is None else names.index(stage),
@@ -223,7 +221,7 @@ def to_hf(config: DetrConfig) -> dict[str, Any]:
         "decoder_ffn_dim": config.decoder_ff,
         "num_queries": config.queries,
         "position_embedding_type": config.positions,
-        "activation_function": _act(config.activation),
+        "activation_function": THEIR_ACTS[config.activation],
         "dropout": config.dropout,
         "attention_dropout": config.attn_dropout,
         "activation_dropout": config.ff_dropout,
@@ -241,10 +239,6 @@ def to_hf(config: DetrConfig) -> dict[str, Any]:
 def _number(x: float) -> float:
     """Whole where it is: transformers takes no 5.0 for a 5."""
     return int(x) if x == int(x) else x
-
-
-def _act(ours: Activation) -> str:
-    return next(theirs for theirs, name in THEIRS.items() if name == ours)
 
 
 def _their_backbone(config: DetrConfig) -> dict[str, Any]:
@@ -270,7 +264,7 @@ def _their_backbone(config: DetrConfig) -> dict[str, Any]:
             "hidden_sizes": list(config.widths),
             "depths": list(config.depths),
             "layer_type": "bottleneck" if config.bottleneck else "basic",
-            "hidden_act": _act(config.backbone_activation),
+            "hidden_act": THEIR_ACTS[config.backbone_activation],
             "downsample_in_first_stage": config.halve_first,
             "downsample_in_bottleneck": config.halve_early,
             "out_features": [f"stage{config.out}" if config.out else "stem"],

@@ -9,7 +9,7 @@ from ..parts.block import Activation, StackConfig
 from ..parts.embed import EmbedConfig
 from ..weights.table import Op, Table, split, transpose
 from .decoder import DecoderEnds, LanguageModel
-from .hf import Keys, eos_ids, inverse, their_eos, whole
+from .hf import THEIR_ACTS, Keys, eos_ids, their_eos, whole
 
 SIZES = {
     "nano": dict(n_layers=4, d_model=128, n_heads=4, max_positions=64),
@@ -20,15 +20,6 @@ SIZES = {
 }
 HF = ("gpt2",)
 PREFIX = "transformer."
-THEIRS: dict[str, Activation] = {
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu": "gelu",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-    "tanh": "tanh",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +117,7 @@ def from_hf(keys: Keys) -> Gpt2Config:
         n_heads=keys.take("n_head", 12),
         d_ff=whole(keys, "n_inner"),
         max_positions=keys.take("n_positions", 1024),
-        activation=keys.one_of("activation_function", THEIRS, "gelu_new"),  # type: ignore[arg-type]
+        activation=keys.act("activation_function", "gelu_new"),
         norm_eps=keys.take("layer_norm_epsilon", 1e-5),
         tie=keys.take("tie_word_embeddings", True),
         head=keys.architecture(heads, "GPT2LMHeadModel"),
@@ -144,7 +135,6 @@ def from_hf(keys: Keys) -> Gpt2Config:
 
 
 def to_hf(config: Gpt2Config) -> dict[str, Any]:
-    words = inverse(THEIRS)
     return {
         "model_type": "gpt2",
         "architectures": ["GPT2LMHeadModel" if config.head == "lm" else "GPT2Model"],
@@ -154,7 +144,7 @@ def to_hf(config: Gpt2Config) -> dict[str, Any]:
         "n_head": config.n_heads,
         "n_inner": config.d_ff,
         "n_positions": config.max_positions,
-        "activation_function": words[config.activation],
+        "activation_function": THEIR_ACTS[config.activation],
         "layer_norm_epsilon": config.norm_eps,
         "tie_word_embeddings": config.tie,
         "scale_attn_weights": not config.unscaled,

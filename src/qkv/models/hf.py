@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from ..errors import ConfigError, WeightsError, did_you_mean
+from ..parts.block import Activation
 from ..weights.table import Table
 from .encoder import Problem
 
@@ -34,6 +35,25 @@ SILENT = frozenset(
     "transformers_weights qkv author license created_date _commit_hash transformers.js_config".split()
 )
 MISSING: Any = object()
+ACTS: dict[
+    str, Activation
+] = {  # their names of activations; of several for one formula the first is written
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+    "relu2": "relu2",
+    "silu": "silu",
+    "swish": "silu",
+    "mish": "mish",
+    "tanh": "tanh",
+    "sigmoid": "sigmoid",
+}
 PROBLEMS: dict[str, Problem] = {
     "single_label_classification": "one",
     "multi_label_classification": "many",
@@ -86,6 +106,11 @@ class Keys:
                 code="QKV-012",
             )
         return choices[value]
+
+    def act(self, name: str, default: str) -> Activation:
+        """Our name of an activation.  Raises ConfigError QKV-012."""
+        made: Activation = self.one_of(name, ACTS, default)  # type: ignore[assignment]
+        return made
 
     def expect(self, name: str, *known: Any) -> None:
         """The key may be absent or null, or have one of these values: the only ones this family computes."""
@@ -244,6 +269,9 @@ def their_segments(n: int) -> int:
 def inverse(names: Mapping[str, str]) -> dict[str, str]:
     """{theirs: ours} -> {ours: theirs}; of several names for one thing the first."""
     return {ours: theirs for theirs, ours in reversed(list(names.items()))}
+
+
+THEIR_ACTS: Mapping[str, str] = inverse(ACTS)
 
 
 def their_eos(config: Any) -> int | list[int] | None:

@@ -11,8 +11,8 @@ from ..parts.embed import EmbedConfig
 from ..parts.positions import Rotary
 from ..weights.table import Table
 from .decoder import DecoderEnds, LanguageModel
-from .gpt2 import THEIRS, begin
-from .hf import Keys, eos_ids, inverse, their_eos, whole
+from .gpt2 import begin
+from .hf import THEIR_ACTS, Keys, eos_ids, their_eos, whole
 
 SIZES = {
     "nano": dict(n_layers=4, d_model=128, n_heads=4, n_kv_heads=2, max_positions=256),
@@ -212,7 +212,7 @@ def from_hf(keys: Keys) -> LlamaConfig:
         rotary=_rotary(keys, most),
         window=window,
         window_layers=window_layers,
-        activation=keys.one_of("hidden_act", THEIRS, "silu"),  # type: ignore[arg-type]
+        activation=keys.act("hidden_act", "silu"),
         norm_eps=keys.take("rms_norm_eps", 1e-6),
         bias=_bias(keys, "attention_bias", kind.biases),
         ff_bias=_bias(keys, "mlp_bias", kind.ff_biases),
@@ -318,7 +318,6 @@ def _rotary(keys: Keys, most: int) -> Rotary:
 
 def to_hf(config: LlamaConfig) -> dict[str, Any]:
     kind, rotary = KINDS[config.kind], config.rotary
-    words = inverse(THEIRS)
     made = {
         "model_type": config.kind,
         "architectures": [kind.name + ("ForCausalLM" if config.head == "lm" else "Model")],
@@ -331,7 +330,7 @@ def to_hf(config: LlamaConfig) -> dict[str, Any]:
         "intermediate_size": config.stack().d_ff,
         "max_position_embeddings": config.max_positions,
         "rope_parameters": _their_rotary(rotary),
-        "hidden_act": words[config.activation],
+        "hidden_act": THEIR_ACTS[config.activation],
         "rms_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.tie,
         "attention_dropout": config.attn_dropout,

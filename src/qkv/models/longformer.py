@@ -19,7 +19,6 @@ from .bert import (
     LAYERS,
     OLD,
     OTHERS,
-    THEIRS,
     begin,
     problem,
     spare,
@@ -27,7 +26,7 @@ from .bert import (
     words,
 )
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
-from .hf import Keys, inverse, their_labels, their_segments, whole
+from .hf import Keys, their_labels, their_segments, whole
 from .windowed import LongAttention
 
 SIZES: dict[str, dict[str, Any]] = {  # base and large: Beltagy et al. 2020, section 5
@@ -260,7 +259,7 @@ def from_hf(keys: Keys) -> LongformerConfig:
         window=_window(keys, n_layers),
         max_positions=keys.take("max_position_embeddings", 512) - (pad or 0) - 1,
         segments=keys.take("type_vocab_size", 2),
-        activation=keys.one_of("hidden_act", THEIRS, "gelu"),  # type: ignore[arg-type]
+        activation=keys.act("hidden_act", "gelu"),
         norm_eps=keys.take("layer_norm_eps", 1e-12),
         tie=keys.take("tie_word_embeddings", True),
         dropout=keys.take("hidden_dropout_prob", 0.1),
@@ -297,7 +296,7 @@ def to_hf(config: LongformerConfig) -> dict[str, Any]:
         "max_position_embeddings": config.max_positions + config.offset,
         "type_vocab_size": their_segments(config.segments),
         "tie_word_embeddings": config.tie,
-        **their_sizes(config, inverse(THEIRS)[config.activation]),
+        **their_sizes(config),
         "bos_token_id": config.bos_id,
         "eos_token_id": config.eos_id,
         "pad_token_id": config.pad_id,

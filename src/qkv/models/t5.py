@@ -14,8 +14,7 @@ from ..parts.embed import Embed, EmbedConfig
 from ..parts.positions import BucketBias, Buckets
 from ..shapes import Batch, Logits
 from ..weights.table import Op, Table
-from .gpt2 import THEIRS
-from .hf import Keys, inverse
+from .hf import ACTS, THEIR_ACTS, Keys
 from .interface import Memory
 from .seq2seq import Ends, NoHead, Translator
 from .transformer import TransformerReader, TransformerWriter
@@ -45,11 +44,10 @@ HF = ("t5", "mt5")
 PREFIX = ""
 NAMES = {"t5": "T5", "mt5": "MT5"}
 HEADS = {"lm": "ForConditionalGeneration", "none": "Model", "encoder": "EncoderModel"}
-WORDS: dict[str, str] = inverse(THEIRS)
 # QUIRK: "gated-gelu" has always meant the tanh form; test_every_feed_forward_of_theirs
 FEED_FORWARD: dict[str, str] = {
-    **THEIRS,
-    **{f"gated-{theirs}": f"gated-{ours}" for theirs, ours in THEIRS.items()},
+    **ACTS,
+    **{f"gated-{theirs}": f"gated-{ours}" for theirs, ours in ACTS.items()},
     "gated-gelu": "gated-gelu_tanh",
 }
 SHARED = "shared.weight"
@@ -210,7 +208,7 @@ def from_hf(keys: Keys) -> T5Config:
         decoder_layers=keys.take("num_decoder_layers", layers),
         buckets=keys.take("relative_attention_num_buckets", 32),
         far=keys.take("relative_attention_max_distance", 128),
-        activation=keys.one_of("dense_act_fn", THEIRS, WORDS[act]),  # type: ignore[arg-type]
+        activation=keys.act("dense_act_fn", THEIR_ACTS[act]),
         gated=keys.take("is_gated_act", act != said),
         norm_eps=keys.take("layer_norm_epsilon", 1e-6),
         tie="all" if tied or head != "lm" else "inputs",
@@ -225,7 +223,7 @@ def from_hf(keys: Keys) -> T5Config:
 
 
 def to_hf(config: T5Config) -> dict[str, Any]:
-    word = WORDS[config.activation]
+    word = THEIR_ACTS[config.activation]
     proj = "gated-" + word.removesuffix("_new") if config.gated else word
     made = {
         "model_type": config.kind,

@@ -11,9 +11,9 @@ from ..parts.block import ACTIVATIONS, Activation, Stack, StackConfig
 from ..parts.patches import PatchConfig, Patches, Size, both
 from ..parts.recurrent import in_sixteens
 from ..weights.table import Op, Table
-from .bert import THEIRS, their_sizes
+from .bert import their_sizes
 from .encoder import Problem
-from .hf import PROBLEMS, Keys, inverse, their_labels, whole
+from .hf import PROBLEMS, THEIR_ACTS, Keys, their_labels, whole
 from .pictures import PictureEncoder, PictureHead, PictureHeadConfig, Pool
 
 LayoutName = Literal["vit", "deit"]
@@ -205,11 +205,11 @@ def from_hf(keys: Keys) -> VitConfig:
         n_heads=keys.take("num_attention_heads", 12),
         d_head=whole(keys, "head_dim"),
         d_ff=keys.take("intermediate_size", 3072),
-        activation=keys.one_of("hidden_act", THEIRS, "gelu"),  # type: ignore[arg-type]
+        activation=keys.act("hidden_act", "gelu"),
         norm_eps=keys.take("layer_norm_eps", EPS),
         qkv_bias=keys.take("qkv_bias", True),
         d_pooled=None if pooled in (None, 0, d_model) else pooled,
-        pooled_activation=keys.one_of("pooler_act", THEIRS, "tanh"),  # type: ignore[arg-type]
+        pooled_activation=keys.act("pooler_act", "tanh"),
         dropout=keys.take("hidden_dropout_prob", 0.0),
         attn_dropout=keys.take("attention_probs_dropout_prob", 0.0),
     )
@@ -255,7 +255,6 @@ def _size(keys: Keys, name: str, default: int) -> Size:
 
 
 def to_hf(config: VitConfig) -> dict[str, Any]:
-    words = inverse(THEIRS)
     made: dict[str, Any] = {
         "model_type": config.layout,
         "architectures": [CLASSES[config.layout] + HEADS[config.layout][config.head]],
@@ -264,8 +263,8 @@ def to_hf(config: VitConfig) -> dict[str, Any]:
         "num_channels": config.channels,
         "qkv_bias": config.qkv_bias,
         "pooler_output_size": config.d_pooled or config.d_model,
-        "pooler_act": words[config.pooled_activation],
-        **their_sizes(config, inverse(THEIRS)[config.activation]),
+        "pooler_act": THEIR_ACTS[config.pooled_activation],
+        **their_sizes(config),
     }
     if config.d_head is not None:
         made["head_dim"] = config.d_head
