@@ -35,9 +35,8 @@ SILENT = frozenset(
     "transformers_weights qkv author license created_date _commit_hash transformers.js_config".split()
 )
 MISSING: Any = object()
-ACTS: dict[
-    str, Activation
-] = {  # their names of activations; of several for one formula the first is written
+# their names of activations; of several for one formula the first is written
+ACTS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_python": "gelu",
     "gelu_new": "gelu_tanh",

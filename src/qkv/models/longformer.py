@@ -14,17 +14,7 @@ from ..parts.heads import Pooler, Pooling
 from ..parts.patterns import Dilated, Pattern
 from ..shapes import Batch
 from ..weights.table import Op, Table
-from .bert import (
-    CLASS_ROWS,
-    LAYERS,
-    OLD,
-    OTHERS,
-    begin,
-    problem,
-    spare,
-    their_sizes,
-    words,
-)
+from .bert import CLASS_ROWS, LAYERS, OLD, OTHERS, begin, problem, spare, their_sizes, words
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
 from .hf import Keys, their_labels, their_segments, whole
 from .windowed import LongAttention
