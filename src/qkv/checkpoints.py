@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -371,7 +372,7 @@ def published(module: Any, config: Any, held: Mapping[str, Tensor]) -> dict[str,
 def widest(made: Files) -> torch.dtype:
     """The type that transformers is to read all tensors in, so that no digit of any is lost."""
     held = [t for x in made.values() if isinstance(x, File) for t in x.tensors.values()]
-    return max((t.dtype for t in held), key=lambda kind: (kind.itemsize, kind == torch.bfloat16))
+    return reduce(torch.promote_types, (t.dtype for t in held))
 
 
 def _json(value: Any) -> bytes:

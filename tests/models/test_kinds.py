@@ -9,9 +9,11 @@ import transformers as hf
 from safetensors.torch import load_file, save_file
 
 import qkv
+from qkv.checkpoints import widest
 from qkv.models.hf import ACTS
 from qkv.models.interface import state_of
 from qkv.shapes import Batch
+from qkv.weights.files import File
 
 SMALL: dict[str, Any] = dict(vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)  # fmt: skip
 WIDE = SMALL | dict(intermediate_size=24)
@@ -93,6 +95,12 @@ def test_of_mixed_types_the_widest_is_noted(tmp_path):
     assert again.dtype == torch.float32
     for name, t in theirs.state_dict().items():
         assert torch.equal(again.state_dict()[name], t.float()), name
+
+
+def test_two_small_types_are_read_in_one_that_holds_both():
+    small = {"a": torch.ones(2).half(), "b": torch.ones(2).bfloat16()}
+    assert widest({"model.safetensors": File(small)}) == torch.float32
+    assert widest({"model.safetensors": File({"a": small["a"]})}) == torch.float16
 
 
 def test_a_type_that_was_asked_for_is_written(theirs, tmp_path):

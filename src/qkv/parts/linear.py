@@ -161,14 +161,14 @@ class Reading:
         """b_i = w_i·k - |k|²/2 in bits, -inf in padding: (N, L, m)."""
         return self.times(self.keys(at), self.bits, "key").sub_(self.half[:, at])
 
-    def features(self, at: slice, b: Tensor, floor: Tensor) -> Tensor:
-        """exp2(b - floor), 0 in padding; takes b's place.  floor (N, 1, m): the ground of `top`."""
-        f = b.sub_(floor).clamp_(min=FLOOR).exp2_()
+    def features(self, at: slice, b: Tensor, base: Tensor) -> Tensor:
+        """exp2(b - base), 0 in padding; takes b's place.  base (N, 1, m): the ground of `top`."""
+        f = b.sub_(base).clamp_(min=FLOOR).exp2_()
         return f if self.real is None else f.mul_(self.real[:, at])
 
-    def asked(self, at: slice, floor: Tensor) -> Tensor:
-        """exp2(a + floor - max) of the queries, the largest 1; |q|²/2 and 1/√m cancel and are left out."""
-        a = self.times(self.part(self.q, at, "q"), self.bits, "query").add_(floor)
+    def asked(self, at: slice, base: Tensor) -> Tensor:
+        """exp2(a + base - max) of the queries, the largest 1; |q|²/2 and 1/√m cancel and are left out."""
+        a = self.times(self.part(self.q, at, "q"), self.bits, "query").add_(base)
         return a.sub_(a.amax(-1, keepdim=True)).exp2_()
 
     def to_query(self, f: Tensor, df: Tensor) -> Tensor:
@@ -224,23 +224,23 @@ def everything(r: Reading) -> Sums:
 
 def look(r: Reading, sums: Sums) -> tuple[Tensor, Tensor]:
     """(answers (N, T, D), denominators (N, T, 1))."""
-    (y, below), floor = r.answers(), ground(sums.top)
+    (y, below), base = r.answers(), ground(sums.top)
     for at in chunks(r.q.shape[1]):
-        y[:, at], below[:, at] = split(r.times(r.asked(at, floor), sums.total, "answer"))
+        y[:, at], below[:, at] = split(r.times(r.asked(at, base), sums.total, "answer"))
     return y, below
 
 
 def look_back(r: Reading, sums: Sums, found: Found) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k, v."""
-    (dq, dk, dv), floor = r.gradients(), ground(sums.top)
+    (dq, dk, dv), base = r.gradients(), ground(sums.top)
     total, back = sums.total.transpose(1, 2), torch.zeros_like(sums.total)  # back: of `total`
     for at in chunks(r.q.shape[1]):
-        f, g1 = r.asked(at, floor), found.slope(r, at)
+        f, g1 = r.asked(at, base), found.slope(r, at)
         back.baddbmm_(f.transpose(1, 2), g1)
         dq[:, at] = r.to_query(f, r.times(g1, total, "slope"))
     inner, back1 = back[..., :-1].contiguous(), back.transpose(1, 2)
     for at in chunks(r.k.shape[1]):
-        f = r.features(at, r.exponents(at), floor)
+        f = r.features(at, r.exponents(at), base)
         dv[:, at] = r.times(f, inner, "answer")
         dk[:, at] = r.to_key(at, f, r.times(r.values(at), back1, "slope"))
     return dq, dk, dv
@@ -256,8 +256,8 @@ def step_by_step(r: Reading, sums: Sums) -> tuple[Tensor, Tensor]:
     for at in chunks(r.q.shape[1]):
         b, v1 = r.exponents(at), r.values(at)
         sums.rise(b)
-        floor = ground(sums.top)
-        fk, fq = r.features(at, b, floor), r.asked(at, floor)
+        base = ground(sums.top)
+        fk, fq = r.features(at, b, base), r.asked(at, base)
         near = (fq @ fk.transpose(1, 2)).tril_()  # (N, L, L)
         y[:, at], below[:, at] = split(torch.baddbmm(near @ v1, fq, sums.total))
         sums.add(fk, v1)
@@ -272,16 +272,16 @@ def step_by_step_back(r: Reading, found: Found) -> tuple[Tensor, Tensor, Tensor]
         b, v1, g1 = r.exponents(at), r.values(at), found.slope(r, at)
         tops.append(sums.top.clone())
         sums.rise(b)
-        floor = ground(sums.top)
-        fk, fq = r.features(at, b, floor), r.asked(at, floor)
+        base = ground(sums.top)
+        fk, fq = r.features(at, b, base), r.asked(at, base)
         near = (g1 @ v1.transpose(1, 2)).tril_()
         df = r.times(g1, sums.total.transpose(1, 2), "slope").baddbmm_(near, fk)
         dq[:, at] = r.to_query(fq, df)
         sums.add(fk, v1)
     top, back = sums.top, torch.zeros_like(sums.total)
     for at, before in zip(reversed(chunks(r.q.shape[1])), reversed(tops), strict=True):
-        floor = ground(top)
-        fk, fq = r.features(at, r.exponents(at), floor), r.asked(at, floor)
+        base = ground(top)
+        fk, fq = r.features(at, r.exponents(at), base), r.asked(at, base)
         v1, g1 = r.values(at), found.slope(r, at)
         near = (g1 @ v1.transpose(1, 2)).tril_().transpose(1, 2)
         seen = (fk @ fq.transpose(1, 2)).triu_()
