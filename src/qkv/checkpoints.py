@@ -51,7 +51,14 @@ ALWAYS = {
 }
 BEAMS = {"num_beams": "beam", "length_penalty": "alpha", "early_stopping": "early_stopping"}
 SAMPLED = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p"}
-ACTIVATIONS = "activation_function", "hidden_act", "activation"  # keys of config.json
+ACTIVATIONS = (  # keys of config.json
+    "activation_function",
+    "hidden_act",
+    "activation",
+    "pooler_act",
+    "feed_forward_proj",
+    "dense_act_fn",
+)
 LARGEST_ALPHA = 10  # SearchConfig's
 LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
 

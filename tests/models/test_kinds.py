@@ -1,5 +1,6 @@
 """Files of small types: read in float32, and written again as they were, unless a number would be lost."""
 
+import json
 from typing import Any
 
 import parity
@@ -9,7 +10,7 @@ import transformers as hf
 from safetensors.torch import load_file, save_file
 
 import qkv
-from qkv.checkpoints import widest
+from qkv.checkpoints import ACTIVATIONS, widest
 from qkv.models.hf import ACTS
 from qkv.models.interface import state_of
 from qkv.shapes import Batch
@@ -17,30 +18,26 @@ from qkv.weights.files import File
 
 SMALL: dict[str, Any] = dict(vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)  # fmt: skip
 WIDE = SMALL | dict(intermediate_size=24)
+VIT: dict[str, Any] = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24, image_size=16, patch_size=8)  # fmt: skip
+T5: dict[str, Any] = dict(vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
 MODELS = {
     "gpt2": lambda: hf.GPT2LMHeadModel(
         hf.GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2)
     ),
     "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**WIDE, num_key_value_heads=1)),
     "bert": lambda: hf.BertForMaskedLM(hf.BertConfig(**WIDE)),
-    "t5": lambda: hf.T5ForConditionalGeneration(
-        hf.T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
-    ),
+    "t5": lambda: hf.T5ForConditionalGeneration(hf.T5Config(**T5)),
     "bart": lambda: hf.BartForConditionalGeneration(
         hf.BartConfig(vocab_size=60, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=24, decoder_ffn_dim=24, encoder_attention_heads=2, decoder_attention_heads=2)
     ),
-    "vit": lambda: hf.ViTForImageClassification(
-        hf.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24, image_size=16, patch_size=8)
-    ),
+    "vit": lambda: hf.ViTForImageClassification(hf.ViTConfig(**VIT)),
     "bare gpt2": lambda: hf.GPT2Model(hf.GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2)),
     "bare llama": lambda: hf.LlamaModel(hf.LlamaConfig(**WIDE, num_key_value_heads=1)),
     "bare bert": lambda: hf.BertModel(hf.BertConfig(**WIDE)),
     "bare bart": lambda: hf.BartModel(
         hf.BartConfig(vocab_size=60, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=24, decoder_ffn_dim=24, encoder_attention_heads=2, decoder_attention_heads=2)
     ),
-    "bare vit": lambda: hf.ViTModel(
-        hf.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24, image_size=16, patch_size=8)
-    ),
+    "bare vit": lambda: hf.ViTModel(hf.ViTConfig(**VIT)),
     "bare longformer": lambda: hf.LongformerModel(hf.LongformerConfig(**WIDE, attention_window=4)),
 }  # fmt: skip
 
@@ -152,20 +149,52 @@ def test_the_spare_bias_changes_nothing(untied, tmp_path):
         assert torch.equal(model.logits(ids), before)
 
 
+def assert_same_logits(theirs, folder):
+    """float32."""
+    ids = torch.arange(4, 24).view(2, 10)
+    ours = qkv.load(folder, device="cpu").logits(ids)
+    with torch.no_grad():
+        out = theirs(ids)
+    want = out.prediction_logits if "prediction_logits" in out else out.logits
+    assert float((ours - want).abs().max()) < 1e-5 * float(want.abs().max())
+
+
 def test_a_file_without_the_spare_bias_is_read(untied, tmp_path):
     tensors = read(tmp_path / "theirs")
     dead = [n for n in ("cls.predictions.bias", "lm_head.bias") if n in tensors]
-    save_file(
-        {n: t for n, t in tensors.items() if n not in dead},
-        tmp_path / "theirs" / "model.safetensors",
-        metadata={"format": "pt"},
+    left = {n: t for n, t in tensors.items() if n not in dead}
+    save_file(left, tmp_path / "theirs" / "model.safetensors", metadata={"format": "pt"})
+    assert_same_logits(untied, tmp_path / "theirs")
+
+
+def test_a_file_with_one_name_for_the_bias_is_read(untied, tmp_path):
+    """As transformers 4 wrote it, where `decoder.bias` and `bias` were one tensor also in an untied head."""
+    tensors = read(tmp_path / "theirs")
+    second = [n for n in ("cls.predictions.decoder.bias", "lm_head.decoder.bias") if n in tensors]
+    left = {n: t for n, t in tensors.items() if n not in second}
+    save_file(left, tmp_path / "theirs" / "model.safetensors", metadata={"format": "pt"})
+    for name in second:
+        untied.get_parameter(name).data.copy_(tensors[name.replace(".decoder", "")])
+    assert_same_logits(untied, tmp_path / "theirs")
+
+
+SPELLED = {
+    "bert": (hf.BertModel, hf.BertConfig, WIDE | {"hidden_act": "gelu_python"}),
+    "vit": (hf.ViTModel, hf.ViTConfig, VIT | {"hidden_act": "swish", "pooler_act": "gelu_fast"}),
+    "t5": (hf.T5EncoderModel, hf.T5Config, T5 | {"feed_forward_proj": "gated-swish"}),
+}
+
+
+@pytest.mark.parametrize("name", SPELLED)
+def test_an_activation_keeps_the_name_it_came_with(name, tmp_path):
+    cls, config, values = SPELLED[name]
+    cls(config(**values)).save_pretrained(tmp_path / "theirs")
+    qkv.load(tmp_path / "theirs", device="cpu").save(tmp_path / "ours")
+    before, after = (
+        json.loads((tmp_path / x / "config.json").read_text()) for x in ("theirs", "ours")
     )
-    ids = torch.arange(4, 24).view(2, 10)
-    ours = qkv.load(tmp_path / "theirs", device="cpu").logits(ids)
-    with torch.no_grad():
-        out = untied(ids)
-    want = out.prediction_logits if "prediction_logits" in out else out.logits
-    assert float((ours - want).abs().max()) < 1e-5 * float(want.abs().max())
+    keys = [key for key in ACTIVATIONS if key in before]
+    assert keys and all(before[key] == after[key] for key in keys)
 
 
 @pytest.mark.parametrize("name", ACTS)

@@ -12,7 +12,7 @@ from ..parts.block import Activation, Stack, StackConfig
 from ..parts.embed import EmbedConfig
 from ..parts.heads import Pooler, Pooling
 from ..parts.positions import sinusoid
-from ..weights.table import Op, Table
+from ..weights.table import Absent, Op, Table
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
 from .hf import PROBLEMS, THEIR_ACTS, Keys, their_labels, their_segments, whole
 
@@ -446,7 +446,7 @@ def table(config: BertConfig) -> Table:
     else:
         skip[prefix + "pooler.*"] = "no head here reads the pooled vector"
     tied: dict[str, str] = {}
-    absent: dict[str, tuple[int, ...]] = {}
+    absent: dict[str, Absent] = {}
     if head in WORDS:
         words(config, rows, tied, absent, names=prefix, prefix=prefix)
     elif head in ("none", "nsp"):
@@ -474,12 +474,13 @@ def words(
     config: Any,
     rows: dict[str, str | Op],
     tied: dict[str, str],
-    absent: dict[str, tuple[int, ...]],
+    absent: dict[str, Absent],
     *,
     names: str,
     prefix: str,
 ) -> None:
-    """The word head, named as in the line `names`.  Its last matrix may be the embedding's; its bias has a second name."""
+    """The word head, named as in the line `names`.  Its last matrix may be the embedding's; its bias has a second name, which
+    is another tensor where the matrix is its own, but not in files of transformers 4: these have the first name alone."""
     dense, norm = WORD_ROWS[names]
     last, bias = LAST_ROWS[names]
     rows[dense + ".{p}"] = "head.words.dense.{p}"
@@ -494,4 +495,4 @@ def words(
     rows[last + ".{p}"] = "head.words.out.{p}"
     if second:
         rows[bias] = "head.words.spare"
-        absent[bias] = (config.vocab_size,)
+        absent |= {last + ".bias": bias, bias: (config.vocab_size,)}

@@ -15,7 +15,7 @@ from ..parts.embed import EmbedConfig
 from ..parts.heads import Pooler, Pooling
 from ..parts.patterns import Blocks, Full, Pattern
 from ..shapes import Batch, Keep, States
-from ..weights.table import Op, Table
+from ..weights.table import Absent, Op, Table
 from .bert import LAYERS, OLD, begin, problem, spare, their_sizes, words
 from .blocks import BlockAttention, Plan
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
@@ -344,7 +344,7 @@ def table(config: BigBirdConfig) -> Table:
     else:
         skip[PREFIX + "pooler.*"] = "no head here reads the pooled vector"
     tied: dict[str, str] = {}
-    absent: dict[str, tuple[int, ...]] = {}
+    absent: dict[str, Absent] = {}
     if config.head in WORDS:
         words(config, rows, tied, absent, names="bert.", prefix=PREFIX)
     else:

@@ -13,7 +13,7 @@ from ..parts.embed import EmbedConfig
 from ..parts.heads import Pooler, Pooling
 from ..parts.patterns import Dilated, Pattern
 from ..shapes import Batch
-from ..weights.table import Op, Table
+from ..weights.table import Absent, Op, Table
 from .bert import CLASS_ROWS, LAYERS, OLD, OTHERS, begin, problem, spare, their_sizes, words
 from .encoder import WORDS, HeadConfig, HeadKind, Problem, TextEncoder
 from .hf import Keys, their_labels, their_segments, whole
@@ -322,7 +322,7 @@ def table(config: LongformerConfig) -> Table:
     else:
         skip[PREFIX + "pooler.*"] = "no head here reads the pooled vector"
     tied: dict[str, str] = {}
-    absent: dict[str, tuple[int, ...]] = {}
+    absent: dict[str, Absent] = {}
     if config.head in WORDS:
         words(config, rows, tied, absent, names="roberta.", prefix=PREFIX)
     else:

@@ -6,7 +6,8 @@ Table({"h.{i}.ln_1.{p}": "blocks.{i}.attn_norm.{p}",                            
        "layer.{i}.{query,key,value}.{p}": fuse("blocks.{i}.attn.qkv.{p}")},               three of theirs -> one of ours
       skip={"*.attn.bias": "causal mask stored as a buffer"},
       tied={"lm_head.weight": "wte.weight"},
-      absent={"final_logits_bias": (1, V)},                                              zeros where a file has none
+      absent={"final_logits_bias": (1, V),                                               zeros where a file has none,
+              "lm_head.decoder.bias": "lm_head.bias"},                                   or what it has under another name
       known={"embed_positions.weight": lambda: sinusoid(n, C)},                          computed here; a file's must be equal
       old={"LayerNorm.gamma": "LayerNorm.weight",                                        how older files end a name,
            "layers.{i}.mlp.{p}": "h.{i}.mlp.{p}"},                                       or have the whole of it
@@ -25,6 +26,7 @@ from torch import Tensor
 from qkv.errors import ConfigError, WeightsError
 
 Tensors = Mapping[str, Tensor]
+Absent = tuple[int, ...] | str  # a size, or a name
 COMPUTED = "computed here, and equal"
 NEAR = {torch.float64: 1e-6, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
@@ -82,7 +84,7 @@ class Table:
         rows: Mapping[str, str | Op],
         skip: Mapping[str, str] | Iterable[str] = (),
         tied: Mapping[str, str] | None = None,
-        absent: Mapping[str, tuple[int, ...]] | None = None,
+        absent: Mapping[str, Absent] | None = None,
         known: Mapping[str, Callable[[], Tensor]] | None = None,
         old: Mapping[str, str] | None = None,
         prefix: str = "",
@@ -102,8 +104,11 @@ class Table:
         left = set(self.skipped(theirs)) | self._copies(theirs)
         used = {name: t for name, t in theirs.items() if name not in left}
         like = next((t for t in used.values() if t.is_floating_point()), torch.empty(0))
-        for name, shape in self.absent.items():
-            used.setdefault(name, like.new_zeros(shape))
+        for name, given in self.absent.items():
+            if not isinstance(given, str):
+                used.setdefault(name, like.new_zeros(given))
+            elif given in used:
+                used.setdefault(name, used[given])
         return _apply(used, [(r.theirs, r.ours, r.op) for r in self.rows], back=False)
 
     def backward(self, ours: Tensors) -> dict[str, Tensor]:
