@@ -8,7 +8,7 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from qkv.errors import ConfigError
-from qkv.parts import linear
+from qkv.parts import bounded, exponents
 from qkv.parts.attention import Attention, AttentionConfig, weigh
 from qkv.parts.block import Stack, StackConfig
 from qkv.parts.favor import Favor, Features, draw, draw_all, estimate, layers, redraw
@@ -104,9 +104,13 @@ def test_the_error_of_attention_falls_with_the_root_of_the_features():
 # -- its slow twin, its gradient -----------------------------------------------------------------------------
 
 
-@pytest.fixture(params=[2, 64], ids=["many chunks", "one chunk"])
+@pytest.fixture(params=[2, 64, -2, -64], ids=["many chunks", "one chunk", "many chunks, any numbers", "one chunk, any numbers"])  # fmt: skip
 def small(request, monkeypatch):
-    monkeypatch.setattr(linear, "CHUNK", request.param)
+    """Chunks of a size; without a sign also for the way of numbers that are not large."""
+    monkeypatch.setattr(exponents, "CHUNK", abs(request.param))
+    monkeypatch.setattr(bounded, "BLOCK", abs(request.param))
+    if request.param < 0:
+        monkeypatch.setattr(bounded, "MOST", -1.0)
 
 
 def heads(B=3, H=2, T=7, D=4, scale=1.0):
@@ -136,8 +140,7 @@ def test_chunks_equal_the_implied_map(pattern, small):
 
 
 @pytest.mark.parametrize("pattern", [Full(), Causal()], ids=str)
-def test_the_gradient_is_right_with_padding_and_blind_rows(pattern, monkeypatch):
-    monkeypatch.setattr(linear, "CHUNK", 2)
+def test_the_gradient_is_right_with_padding_and_blind_rows(pattern, small):
     q, k, v = heads(B=2, H=1, T=3, D=2)
     keep = torch.tensor([[True, True, False], [False, False, False]])
     favor, allowed = Favor(Features(count=4), 2).double(), Allowed.of(pattern, keep)
@@ -184,7 +187,7 @@ def test_steps_equal_one_pass_and_follow_their_rows(small):
     q, k, v = heads(B=2)
     keep = torch.ones(2, 7, dtype=torch.bool)
     want = favor(q, k, v, Allowed.of(Causal(), keep), scale=0.5)
-    sums = linear.Sums.empty(q, 2, 2, m=6, d_head=4)
+    sums = exponents.Sums.empty(q, 2, 2, m=6, d_head=4)
     y, sums = favor.advance(*(x[:, :, :3] for x in (q, k, v)), keep[:, :3], sums, scale=0.5)
     assert_close(y, want[:, :, :3], atol=1e-12, rtol=0)
     swapped = torch.tensor([1, 0])
@@ -195,8 +198,77 @@ def test_steps_equal_one_pass_and_follow_their_rows(small):
         assert_close(y, want[:, :, at], atol=1e-12, rtol=0)
 
 
-def test_only_lines_are_kept_for_the_gradient():
+def gradients_of(pattern, dtype=torch.float64, longest=1.0):
+    """(y, dq, dk, dv) of 150 tokens, some of them padding, keys of growing length."""
+    torch.manual_seed(0)
+    keep = torch.rand(2, 150) < 0.9
+    favor, allowed = Favor(Features(count=12), 8).to(dtype), Allowed.of(pattern, keep)
+    x = [torch.randn(2, 2, 150, 8, dtype=dtype) for _ in range(3)]
+    x[1] *= torch.linspace(0.1, longest, 150)[:, None].to(dtype)
+    x[2] += 3
+    q, k, v = (t.requires_grad_() for t in x)
+    y = favor(q, k, v, allowed, scale=0.5)
+    return y, *torch.autograd.grad(y, (q, k, v), torch.randn_like(y))
+
+
+def test_features_that_are_kept_are_those_made_again(monkeypatch):
+    kept = gradients_of(Causal(), longest=3)  # the largest exponent rises
+    monkeypatch.setattr(exponents, "KEPT", 0)
+    for a, b in zip(kept, gradients_of(Causal(), longest=3), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Of every call, whether it took the short way."""
+    taken, look = [], bounded.look
+
+    def spy(r):
+        made = look(r)
+        taken.append(made is not None)
+        return made
+
+    monkeypatch.setattr(bounded, "look", spy)
+    return taken
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype, bound", [(torch.float64, 1e-13), (torch.float32, 1e-5), (torch.bfloat16, 1e-2)])  # fmt: skip
+def test_numbers_that_are_not_large_take_the_short_way(dtype, bound, threads, short, monkeypatch):
+    """Against the way of any numbers, whole tensors, values with a mean: 2e-6 measured in float32, up to 6e-3 where all but
+    exponents is multiplied in bf16."""
+    monkeypatch.setattr("qkv.parts.hardware.has_bf16", lambda device: True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        monkeypatch.setattr(bounded, "BLOCK", 40)  # 150 tokens: three, and a part
+        some = gradients_of(Full(), dtype)
+        monkeypatch.setattr(bounded, "MOST", -1.0)
+        same = gradients_of(Full(), dtype)
+    finally:
+        torch.set_num_threads(before)
+    assert short == [True, False]
+    for a, b in zip(some, same, strict=True):
+        a, b = a.detach().double(), b.detach().double()
+        assert float((a - b).norm()) < bound * float(b.norm())
+
+
+@pytest.mark.parametrize("which, number", [(0, 600.0), (1, 600.0), (2, 1e30), (0, torch.nan), (1, torch.nan), (2, torch.nan)])  # fmt: skip
+def test_one_number_that_is_too_large_takes_the_long_way(which, number, short):
+    """So the answer is the implied map's: also where features without anything subtracted would be 0 or infinite."""
+    q, k, v = qkv = [x.detach() for x in heads()]
+    qkv[which][1, 1, 3, 0] = number
+    favor, allowed = Favor(Features(count=12), 4).double(), Allowed.of(Full(), KEEP)
+    y = favor(q.requires_grad_(), k, v, allowed, scale=0.5)
+    assert short == [False]
+    assert_close(
+        y, favor.weights(q, k, allowed, scale=0.5) @ v, equal_nan=True, atol=1e-12, rtol=1e-12
+    )
+
+
+def test_only_lines_are_kept_for_the_gradient_of_many(monkeypatch):
     """Held between the passes: numbers proportional to n, fewer than one (n, m) table of features for each of q and k."""
+    monkeypatch.setattr(exponents, "KEPT", 0)
     favor, held = Favor(Features(count=64), 8), []
 
     def kept(n):

@@ -218,7 +218,7 @@ def test_neighbours_change_no_bit(pattern, dtype, D=6):
 @pytest.fixture
 def multiplying_bf16(monkeypatch):
     """Products of bf16 texts in bf16, whether this processor has them or not."""
-    monkeypatch.setattr("qkv.parts.sparse.has_bf16", lambda device: True)
+    monkeypatch.setattr("qkv.parts.hardware.has_bf16", lambda device: True)
 
 
 @pytest.mark.parametrize("pattern", [*LONG, "causal & blocks(16, past=1, last=0)"])
@@ -244,6 +244,27 @@ def test_products_in_bf16(pattern, multiplying_bf16):
 @pytest.mark.parametrize("pattern", LONG)
 def test_neighbours_change_no_bit_of_products_in_bf16(pattern, multiplying_bf16):
     test_neighbours_change_no_bit(pattern, torch.bfloat16, D=64)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3])
+@pytest.mark.parametrize("pattern", RECOGNISED)
+def test_weights_that_are_kept_are_those_made_again(pattern, p, multiplying_bf16, monkeypatch):
+    """Bit for bit, of texts with padding and holes, and tokens that see all."""
+    torch.manual_seed(0)
+    T = 130
+    allowed = Allowed.of(parse(pattern), padded(T), marked=torch.rand(4, T) < 0.06)
+    made = planned(allowed, torch.float32)
+    x, g = qkv(4, T, torch.bfloat16), None
+    found = []
+    for kept in (1 << 25, 0):
+        monkeypatch.setattr("qkv.parts.sparse.KEPT", kept)
+        y = sparse(*x, made, scale=0.3, drop=Pieces(p, 7) if p else None)
+        g = torch.randn_like(y) if g is None else g
+        held = y.grad_fn.saved_tensors
+        found.append((y, *torch.autograd.grad(y, x, g)))
+        assert len(held) == (3 + 4 if kept else 3)
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("autocast", [False, True])

@@ -1,7 +1,7 @@
 """Heads shared among threads: each once, the same bits with any number of threads, errors told, torch's settings kept."""
 
 import os
-from threading import Lock, get_ident
+from threading import Event, Lock, get_ident
 
 import pytest
 import torch
@@ -25,9 +25,9 @@ def test_everything_is_done_once_without_gradients(n, count, with_threads):
     with_threads(count)
     done, alone, lock = [], [], Lock()
 
-    def work(part):
+    def work(numbers):
         with lock:
-            done.extend(part)
+            done.extend(numbers)
             alone.append((get_ident(), torch.get_num_threads(), torch.is_grad_enabled()))
 
     threads.each(n, work)
@@ -41,9 +41,10 @@ def test_everything_is_done_once_without_gradients(n, count, with_threads):
 def test_an_error_of_one_run_is_raised_and_the_threads_go_on(with_threads):
     with_threads(2)
 
-    def work(part):
-        if 1 in part:
-            raise ZeroDivisionError("head 1")
+    def work(numbers):
+        for n in numbers:
+            if n == 1:
+                raise ZeroDivisionError("head 1")
 
     with pytest.raises(ZeroDivisionError, match="head 1"):
         threads.each(2, work)
@@ -52,10 +53,28 @@ def test_an_error_of_one_run_is_raised_and_the_threads_go_on(with_threads):
     assert sorted(done) == [0, 1]
 
 
+def test_who_is_done_takes_the_next(with_threads):
+    """One run stands still until the other has done all the rest."""
+    with_threads(2)
+    done, rest = [], Event()
+
+    def work(numbers):
+        for n in numbers:
+            if n == 0:
+                assert rest.wait(60)
+            else:
+                done.append(n)
+                if n == 4:
+                    rest.set()
+
+    threads.each(5, work)
+    assert done == [1, 2, 3, 4]
+
+
 def test_work_within_work_is_done_where_it_stands(with_threads):
     with_threads(2)
     done = []
-    threads.each(2, lambda part: threads.each(3, lambda inner: done.extend(inner)))
+    threads.each(2, lambda outer: [threads.each(3, done.extend) for _ in outer])
     assert sorted(done) == [0, 0, 1, 1, 2, 2]
 
 
@@ -64,8 +83,9 @@ def test_what_is_made_in_inference_mode_may_be_filled(with_threads):
     with torch.inference_mode():
         x = torch.zeros(2)
 
-        def work(part):
-            x[part.start] += 1  # in another mode this raises
+        def work(numbers):
+            for n in numbers:
+                x[n] += 1  # in another mode this raises
 
         threads.each(2, work)
     assert x.tolist() == [1, 1]
@@ -75,7 +95,7 @@ def test_what_is_made_in_inference_mode_may_be_filled(with_threads):
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_fork_has_threads_of_its_own(with_threads):
     with_threads(2)
-    threads.each(2, lambda part: None)
+    threads.each(2, list)
     child = os.fork()
     if not child:
         done = []

@@ -10,8 +10,8 @@ from ..errors import ConfigError, UsageError
 from ..shapes import Bias, Heads, Keep, Maps, Mask, States
 from . import kernels
 from .dropout import Dropout
+from .exponents import Sums
 from .favor import Favor, Features
-from .linear import Sums
 from .norms import RMSNorm
 from .patterns import Allowed
 from .product import Linear, Step

@@ -1,8 +1,8 @@
 """The kernel of sparse attention: one lane of one head, block after block, forward and backward.
 
 Products over overlapping windows of one padded copy of the keys (a view with strides; `Gathered` copies what a block sees
-into a row); a chunk's weights stay in the cache and are made again on the way back, so that memory is linear in the
-length.  All views are made once for all heads: there are as many of them as products, and each costs microseconds."""
+into a row); a chunk's weights stay in the cache, and on the way back they are those that were kept, or made again.  All
+views of scores are made once for all heads: there are as many of them as products, and each costs microseconds."""
 
 import math
 from collections.abc import Callable
@@ -71,20 +71,16 @@ class Scratch:
         whole = self.flat(name, dtype, blocks, self.width, D)
         return Parts.of(whole, 1, self.shape.w, self.drawn)
 
-    def quick(self, p: Parts) -> Parts:
-        """The same pairs to multiply with."""
-        if self.fast == self.sums:
-            return p
-        made = self.pairs("quick", self.fast, len(p.whole))
-        made.whole.copy_(p.whole)
-        return made
+    def parts(self, whole: Tensor) -> Parts:
+        """Of pairs (blocks, b, w + random + shared) that are held elsewhere."""
+        return Parts.of(whole, 2, self.shape.w, self.drawn)
 
 
 class Queries:
     """One head's queries, or what belongs to them: x (blocks, b, D), zeros after the last."""
 
     def __init__(self, lane: Lane, shape: Shape, width: int, dtype: torch.dtype) -> None:
-        self.x = torch.zeros(-(-lane.count // shape.b), shape.b, width, dtype=dtype)
+        self.x = torch.zeros(lane.blocks(shape.b), shape.b, width, dtype=dtype)
         self.own = self.x.view(-1, width)[: lane.count]
         self.chunks = [self.x[c.begin : c.end] for c in lane.chunks]
         self.flat = [x.flatten(0, 1) for x in self.chunks]
@@ -110,7 +106,7 @@ class Keys:
         self, lane: Lane, width: int, name: str, scratch: Scratch, dtype: torch.dtype
     ) -> None:
         shape = scratch.shape
-        n, b = -(-lane.count // shape.b), shape.b
+        n, b = lane.blocks(shape.b), shape.b
         self.x = torch.zeros(shape.left + n * b + shape.right, width, dtype=dtype)
         inner = self.x[shape.left : shape.left + n * b]
         self.own, self.blocks = inner[: lane.count], inner.view(n, b, width)
@@ -245,8 +241,10 @@ def product(a: Tensor, b: Tensor, out: Tensor, scratch: Scratch) -> None:
     out.copy_(torch.bmm(a, b, out=scratch.flat("made", a.dtype, *out.shape)))
 
 
-def weights(q: Queries, k: Keys, i: int) -> Parts:
-    """softmax(q kᵀ) of chunk i, zeros where nothing may be seen; q scaled."""
+def weights(q: Queries, k: Keys, i: int, kept: Tensor | None) -> Parts:
+    """softmax(q kᵀ) of chunk i, zeros where nothing may be seen, of the type to multiply with; q scaled.
+
+    kept (the lane's blocks, b, w + random + shared): where they go; None: what holds them is used again."""
     c, scratch = k.lane.chunks[i], k.scratch
     s = scratch.pairs("weights", scratch.sums, c.size)
     k.gather(i)
@@ -254,16 +252,27 @@ def weights(q: Queries, k: Keys, i: int) -> Parts:
     for part, mask in (*s.edges, (s.band, c.band), (s.drawn, c.random), (s.shared, c.shared)):
         if part is not None and mask is not None:
             part.add_(mask)
-    normal(s.whole, blind=c.band is not None)  # where all keys are real a query sees itself
-    return s
+    if kept is not None:
+        made = scratch.parts(kept[c.begin : c.end])
+    elif scratch.fast == scratch.sums:
+        made = s
+    else:
+        made = scratch.pairs("quick", scratch.fast, c.size)
+    normal(
+        s.whole, made.whole, blind=c.band is not None
+    )  # where all keys are real a query sees itself
+    return made
 
 
-def normal(s: Tensor, *, blind: bool) -> None:
-    """Scores -> weights in place; blind: a row of -inf alone becomes zeros."""
+def normal(s: Tensor, out: Tensor, *, blind: bool) -> None:
+    """Scores -> weights, which may take their place; blind: a row of -inf alone becomes zeros."""
     empty = s.amax(-1, keepdim=True) == -torch.inf if blind else None
-    torch.softmax(s, -1, out=s)
+    p = out if out.dtype == s.dtype else s
+    torch.softmax(s, -1, out=p)
     if empty is not None and bool(empty.any()):
-        s.masked_fill_(empty, 0.0)
+        p.masked_fill_(empty, 0.0)
+    if p is not out:
+        out.copy_(p)
 
 
 def slopes(p: Tensor, dp: Tensor) -> None:
@@ -271,14 +280,23 @@ def slopes(p: Tensor, dp: Tensor) -> None:
     torch.ops.aten._softmax_backward_data.out(dp, p, -1, p.dtype, grad_input=dp)
 
 
-def forward(q: Queries, k: Keys, v: Keys, y: Queries, drop: Drop | None) -> None:
-    """Fills the answers y (blocks, b, D); q scaled."""
+def forward(
+    q: Queries, k: Keys, v: Keys, y: Queries, drop: Drop | None, kept: Tensor | None
+) -> None:
+    """Fills the answers y (blocks, b, D), and `kept` where it is given; q scaled."""
     for i, c in enumerate(k.lane.chunks):
-        p = weights(q, k, i)
+        p = weights(q, k, i, kept)
         if drop is not None:
-            p.whole.mul_(drop(p.whole.shape, c.begin))
+            p = dropped(p, drop(p.whole.shape, c.begin), k.scratch)
         v.gather(i)
-        v.outof(k.scratch.quick(p), i, y.chunks[i], y.flat[i])
+        v.outof(p, i, y.chunks[i], y.flat[i])
+
+
+def dropped(p: Parts, mask: Tensor, scratch: Scratch) -> Parts:
+    """m · p, in the place of slopes."""
+    made = scratch.pairs("slopes", scratch.fast, len(p.whole))
+    torch.mul(p.whole, mask, out=made.whole)
+    return made
 
 
 @dataclass(frozen=True)
@@ -292,27 +310,33 @@ class Fast:
 
 
 def backward(
-    q: Queries, k: Keys, fast: Fast, dq: Queries, to: tuple[Slopes, Slopes], drop: Drop | None
+    q: Queries,
+    k: Keys,
+    fast: Fast,
+    dq: Queries,
+    to: tuple[Slopes, Slopes],
+    drop: Drop | None,
+    kept: Tensor | None,
 ) -> None:
-    """Fills the gradient of q (scaled) and adds those of k and v to where they belong.
+    """Fills the gradient of q (scaled) and adds those of k and v to where they belong; kept: what `forward` filled.
 
     With p = softmax(q kᵀ) and a mask m: dv = (m · p)ᵀ g, dp = m · g vᵀ, ds = p · (dp - Σ p dp), dq = ds k, dk = dsᵀ q."""
     (dk, dv), scratch = to, k.scratch
     for i, c in enumerate(k.lane.chunks):
-        g, flat, kept = fast.g.chunks[i], fast.g.flat[i], None
-        p = scratch.quick(weights(q, k, i))
-        ds = scratch.pairs("slopes", scratch.fast, c.size)
+        g, flat, mask = fast.g.chunks[i], fast.g.flat[i], None
+        p = weights(q, k, i, None) if kept is None else scratch.parts(kept[c.begin : c.end])
         used = p
         if drop is not None:
-            kept, used = drop(p.whole.shape, c.begin), ds
-            torch.mul(p.whole, kept, out=ds.whole)
+            mask = drop(p.whole.shape, c.begin)
+            used = dropped(p, mask, scratch)
         dv.add(i, used, g, flat)
+        ds = scratch.pairs("slopes", scratch.fast, c.size)
         fast.v.gather(i)
         fast.v.into(g, flat, i, ds)
-        if kept is not None:
-            ds.whole.mul_(kept)
+        if mask is not None:
+            ds.whole.mul_(mask)
         slopes(p.whole, ds.whole)
-        if fast.k is not k:
+        if fast.k is not k or kept is not None:
             fast.k.gather(i)
         fast.k.outof(ds, i, dq.chunks[i], dq.flat[i])
         dk.add(i, ds, fast.q.chunks[i], fast.q.flat[i])

@@ -13,8 +13,8 @@ from ..shapes import Bias, Heads, Keep, States
 from .attention import Attention, AttentionConfig
 from .cache import CHUNK, KV, filled
 from .dropout import Dropout
+from .exponents import Sums
 from .favor import Features
-from .linear import Sums
 from .norms import Norm, make_norm
 from .patterns import Allowed, Causal, Full, Pattern, Window, parse
 from .positions import Alibi, BucketBias, Buckets, Rotary, Turn, rotate

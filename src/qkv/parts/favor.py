@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..shapes import Heads, Keep, Maps
 from . import linear
-from .linear import Sums
+from .exponents import Sums, wide
 from .patterns import Allowed, Causal, Full, restarted
 
 
@@ -94,7 +94,7 @@ class Favor(nn.Module):
 
     def weights(self, q: Heads, k: Heads, allowed: Allowed, *, scale: float) -> Maps:
         """The map that `forward` implies, (B, H, T, S): what it sums with, rows sum to 1.  Approximate; the slow twin."""
-        q, k = linear.wide(q), linear.wide(k)
+        q, k = wide(q), wide(k)
         w = self.features.to(q.dtype) * scale**0.5
         b = k @ w.T - k.square().sum(-1, keepdim=True) * (scale / 2)
         b = b.masked_fill(~allowed.keep[:, None, :, None], -torch.inf)

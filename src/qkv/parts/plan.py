@@ -86,6 +86,10 @@ class Lane:
     def places(self) -> slice:
         return slice(self.start, None, self.step)
 
+    def blocks(self, b: int) -> int:
+        """Of b queries, the last one perhaps not full."""
+        return -(-self.count // b)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -101,6 +105,9 @@ class Row:
     )  # (length) to be added to the scores of `full`, where a key before the last is not real
     causal: bool
     begin: int  # queries before this one are left to the dense kernel
+
+    def blocks(self, b: int) -> int:
+        return sum(lane.blocks(b) for lane in self.lanes)
 
 
 def minus(bad: Tensor, dtype: torch.dtype) -> Tensor:

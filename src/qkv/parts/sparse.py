@@ -1,7 +1,10 @@
 """Attention over patterns that are recognised, in time and memory linear in the length; `kernels.dense` is the slow twin.
 
-Every text of a batch is worked on by itself and to its own length, so neighbours and padding change no bit (law 2)."""
+For the way back the weights of a call that has few are kept in bfloat16, and else made again: in float32 the first touch of so
+much memory costs what it saves.  Every text of a batch is worked on by itself and to its own length, so neighbours and padding
+change no bit (law 2)."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,14 +28,14 @@ from .banded import (
     slopes,
 )
 from .dropout import Pieces
-from .hardware import has_bf16
+from .hardware import KEPT, multiplied
 from .plan import Lane, Plan, Row
 from .threads import each
 
 SCORES = 1 << 20  # numbers of scores held at once for tokens that see all
 WHOLE = 1 << 40  # stands for a lane among the masks' numbers
 Three = tuple[Tensor, Tensor, Tensor]
-Fill = Callable[[Row, slice, list[Tensor]], None]
+Fill = Callable[[int, list[Tensor]], None]
 
 
 def sparse(
@@ -44,78 +47,100 @@ def sparse(
     if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
         made: Tensor = Sparse.apply(q, k, v, plan, scale, drop)  # type: ignore[no-untyped-call]
         return made
-    return run(q, k, v, plan, scale, drop)
+    return run((q, k, v), plan, scale, drop, None)
 
 
 class Sparse(torch.autograd.Function):
-    """Remembers q, k and v alone; weights are made again on the way back."""
+    """Remembers q, k and v, and of each text its weights (H, blocks, b, keys seen) where `room` is for them."""
 
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, plan: Plan, scale: float, drop: Pieces | None
     ) -> Tensor:
-        ctx.save_for_backward(q, k, v)
+        kept = room(q, plan)
+        ctx.save_for_backward(q, k, v, *(kept or ()))
         ctx.plan, ctx.scale, ctx.drop = plan, scale, drop
-        return run(q, k, v, plan, scale, drop)
+        return run((q, k, v), plan, scale, drop, kept)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
-        q, k, v = ctx.saved_tensors
-        made = gradients(q, k, v, g, ctx.plan, ctx.scale, ctx.drop)
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, *kept = ctx.saved_tensors
+        made = gradients((q, k, v), g, ctx.plan, ctx.scale, ctx.drop, kept or None)
         return (*made, None, None, None)
 
 
-def run(q: Heads, k: Heads, v: Heads, plan: Plan, scale: float, drop: Pieces | None) -> Heads:
-    y = torch.empty(q.shape, dtype=plan.dtype)
+def room(q: Heads, plan: Plan) -> list[Tensor] | None:
+    """For the weights of every text of the plan; None where they are not kept."""
+    b, H, fast = plan.shape.b, q.shape[1], multiplied(q.dtype, plan.dtype)
+    sizes = [(H, row.blocks(b), b, plan.width(row)) for row in plan.rows]
+    if fast == plan.dtype or sum(map(math.prod, sizes)) > KEPT:
+        return None
+    return [torch.empty(size, dtype=fast) for size in sizes]
 
-    def answer(row: Row, heads: slice, own: list[Tensor]) -> None:
-        qkv = (x[row.at, heads] for x in (q, k, v))
-        Text(row, plan, scale, drop, heads, *qkv).answer(own[0])
 
-    shared_out(plan, (y,), answer)
+def run(
+    qkv: Three, plan: Plan, scale: float, drop: Pieces | None, kept: list[Tensor] | None
+) -> Heads:
+    y = torch.empty(qkv[0].shape, dtype=plan.dtype)
+
+    def begin(n: int) -> Fill:
+        text = Text(plan.rows[n], plan, scale, drop, qkv)
+        lanes = text.forth(None if kept is None else kept[n])
+        return lambda h, own: text.answer(h, lanes, own[0])
+
+    shared_out(plan, (y,), begin)
     return y
 
 
 def gradients(
-    q: Heads, k: Heads, v: Heads, g: Heads, plan: Plan, scale: float, drop: Pieces | None
-) -> Three:
-    dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v))
+    qkv: Three, g: Heads, plan: Plan, scale: float, drop: Pieces | None, kept: list[Tensor] | None
+) -> list[Tensor]:
+    made = [torch.empty(x.shape, dtype=x.dtype) for x in qkv]
 
-    def blame(row: Row, heads: slice, own: list[Tensor]) -> None:
-        at = row.at, heads
-        text = Text(row, plan, scale, drop, heads, *(x[at] for x in (q, k, v)))
-        text.blame(g[at], (own[0], own[1], own[2]))
+    def begin(n: int) -> Fill:
+        row = plan.rows[n]
+        text = Text(row, plan, scale, drop, qkv)
+        lanes = text.back(None if kept is None else kept[n])
+        return lambda h, own: text.blame(h, lanes, g[row.at, h], own)
 
-    shared_out(plan, (dq, dk, dv), blame)
-    return dq, dk, dv
-
-
-def multiplied(of: torch.dtype, sums: torch.dtype) -> torch.dtype:
-    """The type of products of texts of type `of`, all but that of the scores."""
-    half = of == torch.bfloat16 and has_bf16(torch.device("cpu"))
-    return of if half else sums
+    shared_out(plan, made, begin)
+    return made
 
 
-def shared_out(plan: Plan, made: Sequence[Tensor], fill: Fill) -> None:
-    """fill(text, heads, their parts of `made`) for all texts and heads, some for each thread; zeros where a text is empty."""
+def shared_out(plan: Plan, made: Sequence[Tensor], begin: Callable[[int], Fill]) -> None:
+    """begin(number of a text)(head, its parts of `made`) for all texts and heads, some for each thread; zeros where a text is
+    empty."""
     H, some = made[0].shape[1], made[0].numel() > 0
 
-    def work(part: range) -> None:
-        for n, row in enumerate(plan.rows):
-            begin, end = max(part.start - n * H, 0), min(part.stop - n * H, H)
-            if begin >= end:
-                continue
-            heads = slice(begin, end)
-            own = [x[row.at, heads] for x in made]
-            if row.length and some:
-                fill(row, heads, own)
-            else:
+    def work(numbers: Iterator[int]) -> None:
+        at, fill = -1, None
+        for number in numbers:
+            n, h = divmod(number, H)
+            row = plan.rows[n]
+            own = [x[row.at, h] for x in made]
+            if not (row.length and some):
                 for x in own:
                     x.zero_()
+                continue
+            if at != n or fill is None:
+                at, fill = n, begin(n)
+            fill(h, own)
 
     with torch.autocast("cpu", enabled=False):
         each(len(plan.rows) * H, work)
+
+
+@dataclass(frozen=True)
+class Forth:
+    """What the way forth works with in one lane, for one head after another."""
+
+    lane: Lane
+    q: Queries
+    k: Keys
+    v: Keys
+    y: Queries
+    kept: Sequence[Tensor | None]  # where the weights of each head go
 
 
 @dataclass(frozen=True)
@@ -129,24 +154,16 @@ class Back:
     dq: Queries
     dk: Slopes
     dv: Slopes
+    kept: Sequence[Tensor | None]  # the weights of each head
 
 
 class Text:
-    """Some heads of one text of a batch: q, k, v (H, T, D)."""
+    """One text of a batch, its heads one after the other: q, k, v (H, T, D)."""
 
-    def __init__(
-        self,
-        row: Row,
-        plan: Plan,
-        scale: float,
-        drop: Pieces | None,
-        heads: slice,
-        *qkv: Tensor,
-    ) -> None:
-        self.row, self.shape, self.scale = row, plan.shape, scale
+    def __init__(self, row: Row, plan: Plan, scale: float, drop: Pieces | None, qkv: Three) -> None:
+        self.row, self.shape, self.scale, self.pieces = row, plan.shape, scale, drop
         self.sums, self.dtype = plan.dtype, multiplied(qkv[0].dtype, plan.dtype)
-        self.q, self.k, self.v = qkv
-        self.pieces, self.first = drop, heads.start
+        self.q, self.k, self.v = (x[row.at] for x in qkv)
         drawn = plan.width(row) - plan.shape.w - len(row.shared)
         self.scratch = Scratch(plan.shape, drawn, len(row.shared), self.sums, self.dtype)
 
@@ -163,53 +180,58 @@ class Text:
         return dk, dv
 
     def drop(self, h: int, lane: int) -> Drop | None:
-        """The masks of the h-th of these heads and a lane; lane = WHOLE: of the queries that see all."""
+        """The masks of head h and a lane; lane = WHOLE: of the queries that see all."""
         pieces = self.pieces
         if pieces is None:
             return None
         return lambda shape, at: pieces.fill(
-            torch.empty(shape, dtype=self.sums), self.row.at, self.first + h, lane, at
+            torch.empty(shape, dtype=self.sums), self.row.at, h, lane, at
         )
 
-    def answer(self, y: Tensor) -> None:
-        """Fills y (H, T, D)."""
-        shared = self.row.shared
+    def lanes(self, kept: Tensor | None) -> Iterator[tuple[Lane, Sequence[Tensor | None]]]:
+        """Each lane with its part of `kept` (H, blocks, b, keys seen) for every head."""
+        at, b = 0, self.shape.b
         for lane in self.row.lanes:
-            q, out = (self.queries(lane, self.sums) for _ in range(2))
+            n = lane.blocks(b)
+            yield lane, [None] * len(self.q) if kept is None else kept[:, at : at + n].unbind()
+            at += n
+
+    def forth(self, kept: Tensor | None) -> list[Forth]:
+        made = []
+        for lane, weights in self.lanes(kept):
+            q, y = (self.queries(lane, self.sums) for _ in range(2))
             k, v = self.keys(lane, "k", self.sums), self.keys(lane, "v", self.dtype)
-            for h in range(len(y)):
-                q.fill(self.q[h], self.scale)
-                k.fill(self.k[h], shared)
-                v.fill(self.v[h], shared)
-                forward(q, k, v, out, self.drop(h, lane.start))
-                out.give(y[h])
-        for h in range(len(y)):
-            for index in self.whole():
-                p = self.looks(h, index)
-                if (drop := self.drop(h, WHOLE)) is not None:
-                    p.mul_(drop(p.shape, int(index[0])))
-                values = self.v[h, : self.row.length].to(self.dtype)
-                y[h, index] = torch.mm(p.to(self.dtype), values).to(y.dtype)
+            made.append(Forth(lane, q, k, v, y, weights))
+        return made
 
-    def blame(self, g: Tensor, to: Three) -> None:
-        """Fills the gradients of q, k and v from that of y."""
-        lanes = [self.back(lane) for lane in self.row.lanes]
-        for h in range(len(g)):
-            made = self.blame_head(h, g[h], lanes)
-            for x, own in zip(to, made, strict=True):
-                x[h] = own
+    def answer(self, h: int, lanes: list[Forth], y: Tensor) -> None:
+        """Fills the answers of one head, y (T, D)."""
+        for own in lanes:
+            own.q.fill(self.q[h], self.scale)
+            own.k.fill(self.k[h], self.row.shared)
+            own.v.fill(self.v[h], self.row.shared)
+            forward(own.q, own.k, own.v, own.y, self.drop(h, own.lane.start), own.kept[h])
+            own.y.give(y)
+        for index in self.whole():
+            p = self.looks(h, index)
+            if (drop := self.drop(h, WHOLE)) is not None:
+                p.mul_(drop(p.shape, int(index[0])))
+            values = self.v[h, : self.row.length].to(self.dtype)
+            y[index] = torch.mm(p.to(self.dtype), values).to(y.dtype)
 
-    def back(self, lane: Lane) -> Back:
-        q, dq = (self.queries(lane, self.sums) for _ in range(2))
-        k, v = self.keys(lane, "k", self.sums), self.keys(lane, "v", self.dtype)
-        k1, q1 = k, q
-        if self.dtype != self.sums:
-            k1, q1 = self.keys(lane, "k", self.dtype), self.queries(lane, self.dtype)
-        fast = Fast(q1, k1, v, self.queries(lane, self.dtype))
-        return Back(lane, q, k, fast, dq, *self.slopes(lane))
+    def back(self, kept: Tensor | None) -> list[Back]:
+        made = []
+        for lane, weights in self.lanes(kept):
+            dq, g = self.queries(lane, self.sums), self.queries(lane, self.dtype)
+            q, k = self.queries(lane, self.dtype), self.keys(lane, "k", self.dtype)
+            fast = Fast(q, k, self.keys(lane, "v", self.dtype), g)
+            if kept is None and self.dtype != self.sums:
+                q, k = self.queries(lane, self.sums), self.keys(lane, "k", self.sums)
+            made.append(Back(lane, q, k, fast, dq, *self.slopes(lane), weights))
+        return made
 
-    def blame_head(self, h: int, g: Tensor, lanes: list[Back]) -> list[Tensor]:
-        """The gradients of one head's q, k and v, (T, D) each, in memory that the next head uses again."""
+    def blame(self, h: int, lanes: list[Back], g: Tensor, to: list[Tensor]) -> None:
+        """Fills the gradients of one head's q, k and v from that of y, (T, D) each."""
         shared = self.row.shared
         sums = [g.new_zeros(len(shared), g.shape[1], dtype=self.sums) for _ in range(2)]
         for own in lanes:
@@ -224,14 +246,16 @@ class Text:
             fast.g.own.index_fill_(0, own.lane.full, 0.0)
             own.dk.clear(sums[0])
             own.dv.clear(sums[1])
-            backward(own.q, own.k, fast, own.dq, (own.dk, own.dv), self.drop(h, own.lane.start))
+            both, drop = (own.dk, own.dv), self.drop(h, own.lane.start)
+            backward(own.q, own.k, fast, own.dq, both, drop, own.kept[h])
         made = self.together(lanes, g.shape)
         for x, s in zip(made[1:], sums, strict=True):
             x.index_add_(0, shared, s)
         for index in self.whole():
             self.blame_whole(h, index, g[index].to(self.dtype), made)
         made[0].mul_(self.scale)
-        return made
+        for x, found in zip(to, made, strict=True):
+            x.copy_(found)
 
     def together(self, lanes: list[Back], shape: torch.Size) -> list[Tensor]:
         """What the lanes have found, each where it belongs."""
@@ -272,5 +296,5 @@ class Text:
             s += self.row.holes
         if self.row.causal:
             s.masked_fill_(torch.arange(n) > index[:, None], -torch.inf)
-        normal(s, blind=self.row.holes is not None)  # a token that sees all sees the last one
+        normal(s, s, blind=self.row.holes is not None)  # a token that sees all sees the last one
         return s

@@ -2,16 +2,17 @@
 
 torch shares out every product by itself.  Where products are small enough to stay in a core's cache, as those of blocks and
 chunks, that gains nothing: two cores were 1.03 times as fast as one (docs/diary.md).  So each thread takes whole heads from
-their first product to their last.  No bit depends on how many there are."""
+their first product to their last, the next one when it is done: torch's own threads still spin for milliseconds after the last
+product that was shared, and who stands behind one on a core does fewer.  No bit depends on how many there are."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Lock
 
 import torch
 
-Work = Callable[[range], None]
+Work = Callable[[Iterator[int]], None]
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 _lock = Lock()
@@ -20,22 +21,35 @@ if hasattr(os, "register_at_fork"):
 
 
 def each(n: int, work: Work) -> None:
-    """work(0 … n - 1) in as many runs as torch has threads here, at the same time and without gradients."""
+    """work(numbers) in as many runs as torch has threads here, at the same time and without gradients; all runs together
+    draw 0 … n - 1 in this order, each of them once."""
     threads = min(torch.get_num_threads(), n)
     if threads < 2:
         with torch.no_grad():
-            return work(range(n))
-    inference = torch.is_inference_mode_enabled()
+            return work(iter(range(n)))
+    inference, numbers = torch.is_inference_mode_enabled(), Numbers(n)
 
-    def run(part: range) -> None:
+    def run() -> None:
         with torch.inference_mode(inference), torch.no_grad():
-            work(part)
+            work(numbers)
 
-    cuts = [n * i // threads for i in range(threads + 1)]
     held = pool(torch.get_num_threads())
-    made = [held.submit(run, range(a, b)) for a, b in zip(cuts, cuts[1:], strict=False)]
-    for future in made:
+    for future in [held.submit(run) for _ in range(threads)]:
         future.result()
+
+
+class Numbers:
+    """0 … n - 1, drawn by several threads."""
+
+    def __init__(self, n: int) -> None:
+        self.left, self.lock = iter(range(n)), Lock()
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        with self.lock:
+            return next(self.left)
 
 
 def pool(threads: int) -> ThreadPoolExecutor:
