@@ -11,14 +11,13 @@ Terms below exp2(FLOOR) = 8e-27 of the largest of their feature count as that: l
 pass, whose chunk holds far larger keys after it, never divides by 0."""
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..shapes import Heads, Keep
-from .hardware import KEPT
 
 CHUNK = 64  # tokens at a time; no matrix product sums 64 numbers in more than one piece (law 2)
 FLOOR = -86.6
@@ -88,11 +87,6 @@ def chunks(n: int) -> list[slice]:
     return [slice(at, min(at + CHUNK, n)) for at in range(0, n, CHUNK)]
 
 
-def chunk(x: Tensor, at: slice) -> Tensor:
-    """That of what is kept: x (chunks, N, CHUNK, ·) -> (N, L, ·)."""
-    return x[at.start // CHUNK, :, : at.stop - at.start]
-
-
 def filled(x: Heads) -> Heads:
     """Padded to whole chunks."""
     extra = -x.shape[2] % CHUNK
@@ -103,31 +97,12 @@ def together(k: Heads, v: Heads, keep: Keep) -> tuple[Heads, Heads, Keep]:
     return filled(k), filled(v), F.pad(keep, (0, -k.shape[2] % CHUNK))
 
 
-class Kept(NamedTuple):
-    """What a causal pass leaves to its gradient: features fq, fk (chunks, N, CHUNK, m), `top` as it was when they were made
-    tops (chunks, N, 1, m), and what queries made of their own chunk near (chunks, N, CHUNK, CHUNK)."""
-
-    fq: Tensor
-    fk: Tensor
-    tops: Tensor
-    near: Tensor
-
-    @classmethod
-    def of(cls, r: "Reading") -> Self | None:
-        """Room for it; None where it is too much."""
-        (N, T, _), m = r.q.shape, len(r.w)
-        if N * 2 * T * m > KEPT:
-            return None
-        sizes = (CHUNK, m), (CHUNK, m), (1, m), (CHUNK, CHUNK)
-        return cls(*(r.w.new_empty(len(chunks(T)), N, *size) for size in sizes))
-
-
 class Reading:
     """One call, rows and heads as one axis: q (N, T, D), k and v (N, S, D), w (m, D) times √scale; what is (N, ·, D) may be
     of a smaller type than numbers here are.
 
     half = scale |k|²/2 (N, S, 1) in bits, infinite where a key is padding; real (N, S, 1) is 0 there and 1 elsewhere, and
-    None where every key is real.  What is made of a chunk is written where that of the last chunk was, or where it is kept."""
+    None where every key is real.  What is made of a chunk is written where that of the last chunk was."""
 
     def __init__(
         self,
@@ -141,7 +116,6 @@ class Reading:
     ) -> None:
         self.q, self.k, self.v, self.w = q, k, v, w
         self.real, self.scale = real, scale
-        self.kept: Kept | None = None  # what is made goes there
         self.bits = (w * LOG2E).T
         self.rooms: dict[str, Tensor] = {}
         self.half = self.halves() if half is None else half
@@ -169,14 +143,9 @@ class Reading:
         return self.rooms[name][:, :L]
 
     def times(self, x: Tensor, y: Tensor, name: str) -> Tensor:
-        """x y (N, L, m), in the room of that name; y (N, ·, m)."""
-        return torch.bmm(x, y, out=self.room(name, x.shape[0], x.shape[1], y.shape[-1]))
-
-    def drawn(self, x: Tensor, at: slice, kept: Tensor | None, name: str) -> Tensor:
-        """w_i·x in bits: (N, L, m)."""
-        N, L, m = x.shape[0], x.shape[1], self.bits.shape[1]
-        out = self.room(name, N, L, m) if kept is None else chunk(kept, at)
-        return torch.bmm(x, self.bits.expand(N, -1, -1), out=out)
+        """x y (N, L, m), in the room of that name; y (N, ·, m), or (·, m) for all."""
+        N, L, m = x.shape[0], x.shape[1], y.shape[-1]
+        return torch.bmm(x, y.expand(N, -1, -1), out=self.room(name, N, L, m))
 
     def part(self, x: Tensor, at: slice, name: str) -> Tensor:
         """x (N, ·, D) of a chunk, in the type of numbers here."""
@@ -196,17 +165,14 @@ class Reading:
         return v1
 
     def read(self, sums: Sums, at: slice) -> Tensor:
-        """Features of keys under the `top` of `sums`, which they make rise; left in `kept`."""
+        """Features of keys under the `top` of `sums`, which they make rise."""
         b = self.exponents(at)
         sums.rise(b.amax(-2, keepdim=True))
-        if self.kept is not None:
-            self.kept.tops[at.start // CHUNK].copy_(sums.top)
         return self.features(at, b, ground(sums.top))
 
     def exponents(self, at: slice) -> Tensor:
         """b_i = w_i·k - |k|²/2 in bits, -inf in padding: (N, L, m)."""
-        kept = None if self.kept is None else self.kept.fk
-        return self.drawn(self.keys(at), at, kept, "key").sub_(self.half[:, at])
+        return self.times(self.keys(at), self.bits, "key").sub_(self.half[:, at])
 
     def features(self, at: slice, b: Tensor, base: Tensor) -> Tensor:
         """exp2(b - base), 0 in padding; takes b's place.  base (N, 1, m): the ground of `top`."""
@@ -215,18 +181,12 @@ class Reading:
 
     def asked(self, at: slice, base: Tensor) -> Tensor:
         """exp2(a + base - max) of the queries, the largest 1; |q|²/2 and 1/√m cancel and are left out."""
-        kept = None if self.kept is None else self.kept.fq
-        a = self.drawn(self.part(self.q, at, "q"), at, kept, "query").add_(base)
+        a = self.times(self.part(self.q, at, "q"), self.bits, "query").add_(base)
         return a.sub_(a.amax(-1, keepdim=True)).exp2_()
 
     def seen(self, at: slice, top: Tensor) -> Tensor:
         """Features of keys under a `top` that has not risen since they were read."""
         return self.features(at, self.exponents(at), ground(top))
-
-    def near(self, at: slice, fq: Tensor, fk: Tensor) -> Tensor:
-        """What queries of a chunk make of its keys, nobody looking ahead: (N, L, L)."""
-        out = None if self.kept is None else chunk(self.kept.near, at)[..., : at.stop - at.start]
-        return torch.bmm(fq, fk.transpose(1, 2), out=out).tril_()
 
     def to_query(self, f: Tensor, df: Tensor) -> Tensor:
         """The gradient of q from that of its features, which it takes the place of."""
@@ -247,27 +207,6 @@ class Reading:
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
         """Room for those of q, k and v, in the types of these."""
         return torch.empty_like(self.q), torch.empty_like(self.k), torch.empty_like(self.v)
-
-
-class Rereading(Reading):
-    """A way back that finds what a `Reading` makes again."""
-
-    def __init__(self, made: Kept, *call: Any) -> None:
-        super().__init__(*call)
-        self.made = made
-
-    def read(self, sums: Sums, at: slice) -> Tensor:
-        sums.rise(self.made.tops[at.start // CHUNK])
-        return chunk(self.made.fk, at)
-
-    def seen(self, at: slice, top: Tensor) -> Tensor:
-        return chunk(self.made.fk, at)
-
-    def asked(self, at: slice, base: Tensor) -> Tensor:
-        return chunk(self.made.fq, at)
-
-    def near(self, at: slice, fq: Tensor, fk: Tensor) -> Tensor:
-        return chunk(self.made.near, at)[..., : at.stop - at.start]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import torch
 
 KEPT = (
     1 << 25
-)  # numbers that attention may keep for its gradient and else makes again, a call: 128 MiB in float32
+)  # numbers in bfloat16 that attention may keep for its gradient and else makes again, a call
 
 
 def has_bf16(device: torch.device) -> bool:

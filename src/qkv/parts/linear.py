@@ -1,8 +1,8 @@
 """Attention whose cost is linear in length: Σ_s φ(q)·φ(k_s) v_s / Σ_s φ(q)·φ(k_s), chunk by chunk, with its own gradient.
 
-What is here is right for all numbers; `bounded` is the short way of a training in which none is large.  For the gradient q, k,
-v, the answer and one denominator per query are kept, and the features (n, m) of a causal call that has few; where they are
-many they are made again, a chunk at a time.  Never is anything (n, m, D)."""
+What is here is right for all numbers; `bounded` is the short way of a training on a CPU in which none is large.  For the
+gradient q, k, v, the answer and one denominator per query are kept: features are made again, a chunk at a time, so that memory
+holds (n, D) numbers and never (n, m) or (n, m, D)."""
 
 from typing import Any
 
@@ -13,9 +13,7 @@ from ..shapes import Heads, Keep
 from . import bounded
 from .exponents import (
     Found,
-    Kept,
     Reading,
-    Rereading,
     Sums,
     chunks,
     fade,
@@ -70,7 +68,7 @@ def step_by_step(r: Reading, sums: Sums) -> tuple[Tensor, Tensor]:
     for at in chunks(r.q.shape[1]):
         v1, fk = r.values(at), r.read(sums, at)
         fq = r.asked(at, ground(sums.top))
-        near = r.near(at, fq, fk)
+        near = (fq @ fk.transpose(1, 2)).tril_()  # (N, L, L)
         y[:, at], below[:, at] = split(torch.baddbmm(near @ v1, fq, sums.total))
         sums.add(fk, v1)
     return y, below
@@ -94,7 +92,7 @@ def step_by_step_back(r: Reading, found: Found) -> tuple[Tensor, Tensor, Tensor]
         fk, fq = r.seen(at, top), r.asked(at, ground(top))
         v1, g1 = r.values(at), found.slope(r, at)
         near = (g1 @ v1.transpose(1, 2)).tril_().transpose(1, 2)
-        seen = r.near(at, fq, fk).transpose(1, 2)
+        seen = (fk @ fq.transpose(1, 2)).triu_()
         dv[:, at] = torch.baddbmm(seen @ g1, fk, back)[..., :-1]
         df = r.times(v1, back.transpose(1, 2), "slope").baddbmm_(near, fq)
         dk[:, at] = r.to_key(at, fk, df)
@@ -112,14 +110,13 @@ class _Attend(torch.autograd.Function):
         saved: tuple[Tensor, ...]
         with torch.autocast(q.device.type, enabled=False):
             r = Reading.of(q, k, v, keep, w, scale)
-            if learns and not causal and q.device.type == "cpu":
-                made = bounded.look(r)
+            if learns and q.device.type == "cpu":
+                made = bounded.look(r, causal=causal)
             if made is not None:
                 y, saved = made.y, (*made,)
             elif causal:
-                r.kept = Kept.of(r) if learns else None
                 y, below = step_by_step(r, r.nothing())
-                saved = (y, below, *(r.kept or ()))
+                saved = (y, below)
             else:
                 sums = everything(r)
                 y, below = look(r, sums)
@@ -135,15 +132,12 @@ class _Attend(torch.autograd.Function):
         call, flat = (q, k, v, w, real, ctx.scale, half), g.flatten(0, 1)
         with torch.autocast(g.device.type, enabled=False):
             if ctx.bounded:
-                made = bounded.look_back(Reading(*call), bounded.Made(*saved), flat)
+                found = bounded.Made(*saved)
+                made = bounded.look_back(Reading(*call), found, flat, causal=ctx.causal)
             else:
-                y, below, *more = saved
-                found = Found(y, below, flat)
-                if ctx.causal:
-                    r = Rereading(Kept(*more), *call) if more else Reading(*call)
-                    made = step_by_step_back(r, found)
-                else:
-                    made = look_back(Reading(*call), Sums(*more), found)
+                y, below, *sums = saved
+                r, asked = Reading(*call), Found(y, below, flat)
+                made = look_back(r, Sums(*sums), asked) if sums else step_by_step_back(r, asked)
         B, H, _, D = g.shape
         return (*(x.view(B, H, -1, D) for x in made), None, None, None, None)
 
@@ -153,7 +147,7 @@ def attend(
 ) -> Heads:
     """q (B, H, T, D) over k, v (B, H, S, D) with keep (B, S); causal: T = S.  The answer is at least float32."""
     T = q.shape[2]
-    if not torch.is_grad_enabled():  # chunks of one size: law 2
+    if causal or not torch.is_grad_enabled():  # whole chunks; without a gradient for law 2
         q, (k, v, keep) = filled(q), together(k, v, keep)
     y: Tensor = _Attend.apply(q, k, v, keep, w, scale, causal)  # type: ignore[no-untyped-call]
     return y[:, :, :T]
