@@ -2,9 +2,7 @@
 
 import torch
 
-KEPT = (
-    1 << 25
-)  # numbers in bfloat16 that attention may keep for its gradient and else makes again, a call
+KEPT = 1 << 25  # numbers in bf16 that a call may keep for its gradient; more are made again
 
 
 def has_bf16(device: torch.device) -> bool:
