@@ -94,6 +94,7 @@ def filled(x: Heads) -> Heads:
 
 
 def together(k: Heads, v: Heads, keep: Keep) -> tuple[Heads, Heads, Keep]:
+    """The same of keys and values; what is filled in is padding."""
     return filled(k), filled(v), F.pad(keep, (0, -k.shape[2] % CHUNK))
 
 
@@ -185,7 +186,7 @@ class Reading:
         return a.sub_(a.amax(-1, keepdim=True)).exp2_()
 
     def seen(self, at: slice, top: Tensor) -> Tensor:
-        """Features of keys under a `top` that has not risen since they were read."""
+        """Features of keys under a `top` that has risen as far as theirs."""
         return self.features(at, self.exponents(at), ground(top))
 
     def to_query(self, f: Tensor, df: Tensor) -> Tensor:
