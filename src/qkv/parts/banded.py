@@ -252,27 +252,23 @@ def weights(q: Queries, k: Keys, i: int, kept: Tensor | None) -> Parts:
     for part, mask in (*s.edges, (s.band, c.band), (s.drawn, c.random), (s.shared, c.shared)):
         if part is not None and mask is not None:
             part.add_(mask)
+    normal(s.whole, blind=c.band is not None)  # where all keys are real a query sees itself
     if kept is not None:
         made = scratch.parts(kept[c.begin : c.end])
     elif scratch.fast == scratch.sums:
-        made = s
+        return s
     else:
         made = scratch.pairs("quick", scratch.fast, c.size)
-    normal(
-        s.whole, made.whole, blind=c.band is not None
-    )  # where all keys are real a query sees itself
+    made.whole.copy_(s.whole)
     return made
 
 
-def normal(s: Tensor, out: Tensor, *, blind: bool) -> None:
-    """Scores -> weights, which may take their place; blind: a row of -inf alone becomes zeros."""
+def normal(s: Tensor, *, blind: bool) -> None:
+    """Scores -> weights in place; blind: a row of -inf alone becomes zeros."""
     empty = s.amax(-1, keepdim=True) == -torch.inf if blind else None
-    p = out if out.dtype == s.dtype else s
-    torch.softmax(s, -1, out=p)
+    torch.softmax(s, -1, out=s)
     if empty is not None and bool(empty.any()):
-        p.masked_fill_(empty, 0.0)
-    if p is not out:
-        out.copy_(p)
+        s.masked_fill_(empty, 0.0)
 
 
 def slopes(p: Tensor, dp: Tensor) -> None:

@@ -296,5 +296,5 @@ class Text:
             s += self.row.holes
         if self.row.causal:
             s.masked_fill_(torch.arange(n) > index[:, None], -torch.inf)
-        normal(s, s, blind=self.row.holes is not None)  # a token that sees all sees the last one
+        normal(s, blind=self.row.holes is not None)  # a token that sees all sees the last one
         return s
