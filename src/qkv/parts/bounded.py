@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .exponents import CHUNK, Reading, split
+from .exponents import CHUNK, Reading, pieces, split
 from .hardware import KEPT, multiplied
+from .plan import SIXTEEN, up
 
 BLOCK = 2048
-BORDER = 16  # float32 numbers in a vector
 MOST, FAR, LARGEST = 40.0, 24.0, 2.0**75
 Three = tuple[Tensor, Tensor, Tensor]
 
@@ -44,19 +44,15 @@ class Made(NamedTuple):
     @classmethod
     def of(cls, r: Reading) -> Self:
         """Room for it."""
-        (N, T, D), S, m = r.q.shape, r.k.shape[1], up(len(r.w))
+        (N, T, D), S, m = r.q.shape, r.k.shape[1], up(len(r.w), SIXTEEN)
         fast, (y, below) = multiplied(r.q.dtype, r.w.dtype), r.answers()
         kept = fast != r.w.dtype and N * (T + S) * m <= KEPT
         tables = (r.w.new_empty(N, n * kept, m, dtype=fast) for n in (T, S))
         return cls(r.w.new_zeros(N, D + 1, m), r.w.new_zeros(N, D), y, below, *tables)
 
 
-def up(m: int) -> int:
-    return -(-m // BORDER) * BORDER
-
-
 def blocks(n: int) -> list[slice]:
-    return [slice(at, min(at + BLOCK, n)) for at in range(0, n, BLOCK)]
+    return pieces(n, BLOCK)
 
 
 class Work:
@@ -64,7 +60,7 @@ class Work:
 
     def __init__(self, r: Reading, made: Made) -> None:
         self.r, self.made, self.fast = r, made, made.fq.dtype
-        (m, D), wide = r.w.shape, up(len(r.w))
+        (m, D), wide = r.w.shape, up(len(r.w), SIXTEEN)
         self.bits = F.pad(r.bits, (0, wide - m))
         self.w = F.pad(r.w, (0, 0, 0, wide - m)).to(self.fast)
         n = min(BLOCK, max(r.q.shape[1], r.k.shape[1]))
@@ -260,10 +256,11 @@ def check(right: bool) -> None:
 def look(r: Reading, *, causal: bool) -> Made | None:
     """The answers; None where numbers are too large, or none, for this to be right.  causal: whole chunks."""
     far = r.half if r.real is None else r.half.masked_fill(r.real == 0, 0.0)
+    if far.numel() and not bool(far.max() <= FAR):
+        return None
     made = Made.of(r)
     work = (Past if causal else Work)(r, made)
     try:
-        check(not far.numel() or bool(far.max() <= FAR))
         for n in range(len(r.q)):
             work.answer(n)
     except TooLarge:

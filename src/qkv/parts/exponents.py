@@ -84,7 +84,11 @@ def split(y1: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def chunks(n: int) -> list[slice]:
-    return [slice(at, min(at + CHUNK, n)) for at in range(0, n, CHUNK)]
+    return pieces(n, CHUNK)
+
+
+def pieces(n: int, size: int) -> list[slice]:
+    return [slice(at, min(at + size, n)) for at in range(0, n, size)]
 
 
 def filled(x: Heads) -> Heads:
