@@ -1,6 +1,6 @@
 """ViT and a hybrid of convolutions and attention with the same number of parameters, on Fashion-MNIST: one table.
 
-    python bench/fashion.py [--data ../shared/data/fashion-mnist] [--out fashion.json] [--only vit,hybrid] [--seeds 1] [key=value …]
+    python bench/fashion.py [--data ../shared/data/fashion-mnist] [--out fashion.json] [--only vit,hybrid] [--seeds 1,2,3] [key=value …]
 
 60,000 grey pictures of 28 × 28 in 10 classes; 5 % of them, by a hash of their pixels, choose the best step.  The test file is
 measured once, by the model chosen.  Same pictures, noise, batches, steps and optimiser for both; learning rate and the rest are
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--root", default="runs", help="the folder that holds the runs")
     parser.add_argument("--out", help="a JSON file with every run")
     parser.add_argument("--only", default=",".join(MODELS))
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", default="1", help="which, with commas between")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tiny", action="store_true", help="a smoke test of this script")
     parser.add_argument("settings", nargs="*", help="key=value of the recipe")
@@ -105,7 +105,7 @@ def main() -> None:
         runs = [
             measured(name, seed, data, args.settings, root, args.tiny)
             for name in args.only.split(",")
-            for seed in range(1, args.seeds + 1)
+            for seed in map(int, args.seeds.split(","))
         ]
     rows = []
     for name in args.only.split(","):
