@@ -7,7 +7,8 @@ blocks: BigBird's, 64 tokens each, 3 near, first and last, 3 random.  Peers: tra
 attention_window 512 and one global token, its BigBirdBlockSparseAttention in training mode with block 64, and
 performer-pytorch, 266 features on both sides, where it is installed (pip install performer-pytorch).  Every mode is a process
 of its own; rounds go A B C, B C A, …: memory is that of a run after all freed memory went back, time that of another right
-after it, as training steps follow each other (beyond --warm tokens both are of one run).
+after it, as training steps follow each other (beyond --warm tokens both are of one run).  Memory that is freed stays with the
+process, for every mode, as it does when qkv trains.
 `--clock cpu` compares processor time instead of wall time: for a machine that other work shares."""
 
 import argparse
@@ -164,8 +165,11 @@ def work(args: argparse.Namespace) -> None:
 
     import torch
 
+    from qkv.learn.speed import keep_freed_memory
+
     warnings.simplefilter("ignore")
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     types = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
     def once(n: int, dtype: torch.dtype, *, again: bool = False) -> side.Sample:

@@ -211,12 +211,13 @@ def gradients_of(pattern, dtype=torch.float64, longest=1.0):
     return y, *torch.autograd.grad(y, (q, k, v), torch.randn_like(y))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("pattern", [Full(), Causal()], ids=str)
-def test_features_that_are_kept_are_those_made_again(pattern, monkeypatch):
+def test_features_that_are_kept_are_those_made_again(pattern, dtype, monkeypatch):
     monkeypatch.setattr("qkv.parts.hardware.has_bf16", lambda device: True)
-    kept = gradients_of(pattern, torch.bfloat16)
+    kept = gradients_of(pattern, dtype)
     monkeypatch.setattr(bounded, "KEPT", 0)
-    for a, b in zip(kept, gradients_of(pattern, torch.bfloat16), strict=True):
+    for a, b in zip(kept, gradients_of(pattern, dtype), strict=True):
         assert torch.equal(a, b)
 
 

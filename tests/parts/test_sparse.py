@@ -246,15 +246,18 @@ def test_neighbours_change_no_bit_of_products_in_bf16(pattern, multiplying_bf16)
     test_neighbours_change_no_bit(pattern, torch.bfloat16, D=64)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("p", [0.0, 0.3])
 @pytest.mark.parametrize("pattern", RECOGNISED)
-def test_weights_that_are_kept_are_those_made_again(pattern, p, multiplying_bf16, monkeypatch):
+def test_weights_that_are_kept_are_those_made_again(
+    pattern, p, dtype, multiplying_bf16, monkeypatch
+):
     """Bit for bit, of texts with padding and holes, and tokens that see all."""
     torch.manual_seed(0)
     T = 130
     allowed = Allowed.of(parse(pattern), padded(T), marked=torch.rand(4, T) < 0.06)
     made = planned(allowed, torch.float32)
-    x, g = qkv(4, T, torch.bfloat16), None
+    x, g = qkv(4, T, dtype), None
     found = []
     for kept in (1 << 25, 0):
         monkeypatch.setattr("qkv.parts.sparse.KEPT", kept)

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .exponents import CHUNK, Reading, pieces, split
-from .hardware import KEPT, multiplied
+from .hardware import KEPT, add_product, multiplied
 from .plan import SIXTEEN, up
 
 BLOCK = 2048
@@ -31,8 +31,7 @@ Three = tuple[Tensor, Tensor, Tensor]
 
 class Made(NamedTuple):
     """What a call leaves to its gradient: total (N, D + 1, m'), centre (N, D), answers y (N, T, D) over `below` (N, T, 1), and
-    features fq (N, T, m'), fk (N, S, m'): of no token in float32, where the first touch of so much memory costs as much as making
-    them again, nor where they are too many."""
+    features fq (N, T, m'), fk (N, S, m'): of no token where they are too many."""
 
     total: Tensor
     centre: Tensor
@@ -46,7 +45,7 @@ class Made(NamedTuple):
         """Room for it."""
         (N, T, D), S, m = r.q.shape, r.k.shape[1], up(len(r.w), SIXTEEN)
         fast, (y, below) = multiplied(r.q.dtype, r.w.dtype), r.answers()
-        kept = fast != r.w.dtype and N * (T + S) * m <= KEPT
+        kept = N * (T + S) * m <= KEPT
         tables = (r.w.new_empty(N, n * kept, m, dtype=fast) for n in (T, S))
         return cls(r.w.new_zeros(N, D + 1, m), r.w.new_zeros(N, D), y, below, *tables)
 
@@ -98,9 +97,9 @@ class Work:
             least, most = a.aminmax()
             check(bool(least >= -MOST) and bool(most <= MOST))
         a.exp2_()
-        if self.fast == a.dtype:
-            return a
-        return (table[n, at] if table.shape[1] else self.rooms[room][: len(x)]).copy_(a)
+        if table.shape[1]:
+            return table[n, at].copy_(a)
+        return a if self.fast == a.dtype else self.rooms[room][: len(x)].copy_(a)
 
     def values(self, n: int, at: slice) -> tuple[Tensor, Tensor]:
         """v' (L, D + 1), and exp2(-|k|²/2) (L, 1), 0 in padding."""
@@ -115,19 +114,12 @@ class Work:
         count = len(v) if real is None else float(real[n].sum())
         self.made.centre[n] = v.sum(0) / max(1.0, count)
 
-    def add(self, total: Tensor, x1: Tensor, f: Tensor) -> None:
-        """Add x1ᵀ f, x1 (L, D + 1) and f (L, m'), to total (D + 1, m')."""
-        if self.fast == total.dtype:
-            total.addmm_(x1.T, f)
-        else:
-            total.add_(torch.mm(x1.T, f))
-
     def answer(self, n: int) -> None:
         """Fills what belongs to head n.  Raises TooLarge."""
         total = self.made.total[n]
         self.centre(n)
         for at in blocks(self.r.k.shape[1]):
-            self.add(total, self.values(n, at)[0], self.keys(n, at))
+            add_product(total, self.values(n, at)[0].T, self.keys(n, at))
         check(bool(total.abs().max() <= LARGEST))
         fast = total.to(self.fast).T
         for at in blocks(self.r.q.shape[1]):
@@ -144,7 +136,7 @@ class Work:
         back, total = torch.zeros_like(total), total.to(self.fast)  # back: the gradient of `total`
         for at in blocks(self.r.q.shape[1]):
             f, g1 = self.queries(n, at, again=True), self.slope(n, at, g[at])
-            self.add(back, g1, f)
+            add_product(back, g1.T, f)
             to[0][n, at] = torch.mm(g1, total, out=self.df[: len(f)]).mul_(f) @ self.w
         back = back.to(self.fast)
         for at in blocks(self.r.k.shape[1]):

@@ -1,8 +1,7 @@
 """Attention over patterns that are recognised, in time and memory linear in the length; `kernels.dense` is the slow twin.
 
-For the way back the weights of a call that has few are kept in bfloat16, and else made again: in float32 the first touch of so
-much memory costs what it saves.  Every text of a batch is worked on by itself and to its own length, so neighbours and padding
-change no bit (law 2)."""
+For the way back the weights of a call that has few are kept, and else made again.  Every text of a batch is worked on by itself
+and to its own length, so neighbours and padding change no bit (law 2)."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +27,7 @@ from .banded import (
     slopes,
 )
 from .dropout import Pieces
-from .hardware import KEPT, multiplied
+from .hardware import KEPT, add_product, multiplied
 from .plan import Lane, Plan, Row
 from .threads import each
 
@@ -72,11 +71,11 @@ class Sparse(torch.autograd.Function):
 
 def room(q: Heads, plan: Plan) -> list[Tensor] | None:
     """For the weights of every text of the plan; None where they are not kept."""
-    b, H, fast = plan.shape.b, q.shape[1], multiplied(q.dtype, plan.dtype)
+    b, H = plan.shape.b, q.shape[1]
     sizes = [(H, row.blocks(b), b, plan.width(row)) for row in plan.rows]
-    if fast == plan.dtype or sum(map(math.prod, sizes)) > KEPT:
+    if sum(map(math.prod, sizes)) > KEPT:
         return None
-    return [torch.empty(size, dtype=fast) for size in sizes]
+    return [torch.empty(size, dtype=multiplied(q.dtype, plan.dtype)) for size in sizes]
 
 
 def run(
@@ -273,11 +272,11 @@ class Text:
         q, k, v = (x[h].to(self.dtype) for x in (self.q, self.k, self.v))
         p, drop = self.looks(h, index).to(self.dtype), self.drop(h, WHOLE)
         kept = None if drop is None else drop(p.shape, int(index[0]))
-        dv[:n] += torch.mm((p if kept is None else (p * kept).to(p.dtype)).T, g)
+        add_product(dv[:n], (p if kept is None else (p * kept).to(p.dtype)).T, g)
         ds = self.scratch.flat("slopes", self.dtype, len(index), n)
         torch.mm(g, v[:n].T, out=ds)
         slopes(p, ds if kept is None else ds.mul_(kept))
-        dk[:n] += torch.mm(ds.T, q[index] * self.scale)
+        add_product(dk[:n], ds.T, q[index] * self.scale)
         dq[index] = torch.mm(ds, k[:n]).to(dq.dtype)
 
     def whole(self) -> Iterator[Tensor]:
