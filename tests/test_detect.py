@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +20,7 @@ from qkv.data.images.sources import ImageSource
 from qkv.detect import best_of, detect, overlay
 from qkv.errors import DataError, QkvError
 from qkv.jobs.detect import DetectJob, evaluation, measure, measure_file
+from qkv.learn.loop import Note, Step
 from qkv.model import Model
 from qkv.models import build, configure
 from qkv.recipe import Recipe
@@ -338,6 +340,57 @@ def test_pictures_without_any_box_are_learned_from(tmp_path):
     assert np.isfinite(run.metrics[-1]["dev/loss"]) and run.metrics[-1]["dev/loss/box"] == 0
 
 
+def test_boxes_of_no_known_class_are_an_error(run, tmp_path):
+    """A name written otherwise would train a night for nothing, and be measured as if that were an answer."""
+    path = str(coco(tmp_path / "cells"))
+    data = {"train": {"path": path}, "dev": {"path": path}}
+    for classes in (["Circle"], ["nothing", "here"]):
+        values = with_(RECIPE, data=data, objective={"classes": classes})
+        with pytest.raises(DataError, match=r"unknown category.*objective\.classes") as e:
+            qkv.train(values, root=tmp_path)
+        assert e.value.code == "QKV-032"
+    held = json.loads(Path(path).read_text())
+    held["categories"] = [{**c, "name": c["name"].title()} for c in held["categories"]]
+    Path(path).write_text(json.dumps(held))
+    with pytest.raises(DataError, match="unknown category"):
+        qkv.evaluate(run.best(), path)
+
+
+def test_more_boxes_than_queries_are_told(tmp_path):
+    path = coco(tmp_path / "cells")
+    held = json.loads(path.read_text())
+    held["annotations"] += [
+        {"image_id": 2, "category_id": 1, "bbox": [i, 1, 5, 5]} for i in range(9)
+    ]
+    path.write_text(json.dumps(held))
+    data, told = {"train": {"path": str(path)}, "dev": {"path": str(path)}}, []
+    values = with_(RECIPE, data=data, train={"steps": 1, "eval_every": 1})
+    qkv.train(values, root=tmp_path, listen=told.append)
+    texts = [e.text for e in told if isinstance(e, Note)]
+    most = sum(a["image_id"] == 2 for a in held["annotations"])
+    assert any(f"2.png has {most}; model.queries = {most + 4}" in text for text in texts)
+    assert not DetectJob.read(Recipe.read(values)).crowded(most)
+
+
+def test_pictures_beside_a_list_that_changed_are_noticed(tmp_path):
+    path = coco(tmp_path / "cells")
+    (tmp_path / "cells" / "notes.txt").write_text("of no list")
+    data = {"train": {"path": str(path)}, "dev": {"path": str(path)}}
+    values = with_(RECIPE, data=data, train={"steps": 2, "eval_every": 2, "log_every": 1})
+
+    def stop(event):
+        if isinstance(event, Step):
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        qkv.train(values, root=tmp_path / "runs", listen=stop)
+    (tmp_path / "cells" / "notes.txt").write_text("changed")
+    (tmp_path / "cells" / "images" / "2.png").unlink()
+    with pytest.raises(DataError, match=r"annotations\.json: the list changed") as e:
+        qkv.train(values, root=tmp_path / "runs")
+    assert e.value.code == "QKV-035"
+
+
 def test_another_set_of_classes_takes_over_the_backbone(run, tmp_path):
     path = coco(tmp_path / "cells")
     held = json.loads(path.read_text())
@@ -395,6 +448,14 @@ def test_look_and_eval_on_the_command_line(run, photo, tmp_path, capsys, monkeyp
     capsys.readouterr()
     assert main(["eval", str(run.folder), "builtin:shapes/test?n=3&size=32", "--json"]) == 0
     assert "map50" in json.loads(capsys.readouterr().out)["scores"]
+    path = coco(tmp_path / "cells")
+    path.rename(tmp_path / "list.json")  # the pictures are elsewhere
+    assert main(["eval", str(run.folder), "list.json"]) == 1
+    assert "qkv eval RUN FILE FOLDER" in capsys.readouterr().err
+    assert main(["eval", str(run.folder), "list.json", "cells/images"]) == 0
+    shown = capsys.readouterr()
+    assert "4 examples, 2 lines skipped" in shown.out
+    assert "skipped 1 (box without area): list.json/annotations:" in shown.err
 
 
 def test_a_drawing_never_lies_over_a_picture_or_another_drawing(

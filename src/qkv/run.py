@@ -241,6 +241,10 @@ def _train(
             f"dev의 {job.leak}개가 train에도 있습니다",
         )
         listen(Note(t(*seen)))
+    from .jobs.detect import DetectJob
+
+    if isinstance(job, DetectJob) and (crowded := job.crowded(config.queries)):
+        listen(Note(crowded))
     trainer = Trainer(
         net=net,
         stream=job.stream(),
@@ -315,6 +319,7 @@ def fresh_net(job: Job, start: Model | None) -> tuple[Any, Any, list[str]]:
     With `from`, [model] and the objective may change what is on top of its weights: the head, its labels, dropout.
     Raises WeightsError where they change the sizes of what is taken, DataError QKV-037 where a row is too long."""
     recipe = job.recipe
+    own_labels(job)
     if start is None:
         config = recipe.model_config(job.settings)
     else:
@@ -335,6 +340,20 @@ def fresh_net(job: Job, start: Model | None) -> tuple[Any, Any, list[str]]:
 
     begun = state_of(start.net) | placed_anew(net, start.net)
     return net, config, adopt(net, begun, place=recipe.start)
+
+
+def own_labels(job: Job) -> None:
+    """Raises ConfigError QKV-013 where [model] names labels that are not the data's classes in their order."""
+    given, found = job.recipe.model.get("labels"), job.settings.get("labels")
+    if given is None or found is None or tuple(given) == tuple(found):
+        return
+    listed = ", ".join(map(repr, found[:5])) + (", …" if len(found) > 5 else "")
+    raise ConfigError(
+        f"model.labels = {given!r}, and the classes of the data are {listed}",
+        place="recipe",
+        fix="leave model.labels out; objective.classes says which there are and in what order",
+        code="QKV-013",
+    )
 
 
 def suits(net: torch.nn.Module, config: Any, job: Job) -> None:

@@ -68,7 +68,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Translate a test file and score it: sacreBLEU with signatures, perplexity, quality by source length.
 
-    A model that was trained for another objective is measured by that: {"examples", "skipped", "scores"}; the file then has
+    A model that was trained for another objective is measured by that: {"examples", "skipped", "places", "scores"}; the file then has
     the columns of its training data, or it is a folder, archive or idx file of pictures.  Raises DataError for a file without usable records, MissingError for one that is
     not there."""
     if not isinstance(model, Model):
@@ -107,7 +107,7 @@ def evaluate(
     )
     return {
         "sentences": len(pairs),
-        "skipped": report.to_dict()["skipped"],
+        **report.left_out(),
         "seconds": seconds,
         "decode": asdict(how),
         "scores": {name: s.to_dict() for name, s in scores.items()},

@@ -2,6 +2,7 @@
 
 import json
 import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -67,14 +68,37 @@ def test_an_archive_and_a_folder_of_pictures_elsewhere_are_the_same(tmp_path):
         assert made[0].blob.read() == raw["images/a.png"]
 
 
-def test_a_picture_of_another_size_than_its_boxes_were_drawn_on_is_left_out(tmp_path):
+@pytest.mark.parametrize("kind", [int, float, str])
+def test_a_picture_of_another_size_than_its_boxes_were_drawn_on_is_left_out(kind, tmp_path):
     """Resized since, or turned by a camera's note: trained on, its boxes would be wrong in silence."""
     values = coco([(1, "a.png"), (2, "b.png")], [box(1, [2, 3, 4, 5]), box(2, [2, 3, 4, 5])])
-    values["images"][0] |= {"width": 10, "height": 20}  # the file has 20 x 10
-    values["images"][1] |= {"width": 20, "height": 10}
+    values["images"][0] |= {"width": kind(10), "height": kind(20)}  # the file has 20 x 10
+    values["images"][1] |= {"width": kind(20), "height": kind(10)}
     _, made, report = read(write(tmp_path, values))
     assert [m.number for m in made] == [2]
     assert dict(report.skipped) == {"not of the size it is said to be": 1, "picture skipped": 1}
+
+
+@pytest.mark.parametrize("side", ["wide", [20], {}, "1" * 400 + "x"])
+def test_a_size_that_is_no_number_is_a_bad_entry(side, tmp_path):
+    values = coco([(1, "a.png"), (2, "b.png")], [box(2, [2, 3, 4, 5])])
+    values["images"][0]["width"] = side
+    _, made, report = read(write(tmp_path, values))
+    assert [m.number for m in made] == [2] and dict(report.skipped) == {"malformed entry": 1}
+
+
+def test_names_are_the_same_however_their_letters_are_composed(tmp_path):
+    """macOS writes 사진 as six letters, everybody else as two syllables."""
+    apart, whole = (unicodedata.normalize(form, "사진.png") for form in ("NFD", "NFC"))
+    assert apart != whole
+    for said, there in ((apart, whole), (whole, apart)):
+        categories = [{"id": 7, "name": said}, {"id": 2, "name": "plate"}]
+        values = coco([(1, said)], [box(1, [2, 3, 4, 5])], categories)
+        path = write(tmp_path / said / there, values, (there,))
+        names, made, _ = read(path)
+        assert len(made) == 1 and names == ("plate", whole)
+        raw = {p.relative_to(path.parent).as_posix(): p.read_bytes() for p in path.parent.rglob("*.*")}  # fmt: skip
+        assert len(read(archive(path.parent.with_suffix(".tar"), raw))[1]) == 1
 
 
 def test_an_archive_is_not_held_in_memory(tmp_path):

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch.testing import assert_close
 import qkv
 from qkv.data.images.process import Size
 from qkv.data.images.sources import ImageSource
+from qkv.data.report import SkipReport
 from qkv.dry_run import dry_run
 from qkv.errors import (
     ConfigError,
@@ -26,6 +28,7 @@ from qkv.errors import (
     WeightsError,
 )
 from qkv.jobs.images import ImagesJob, measure_file
+from qkv.jobs.reading import Reader, of_size
 from qkv.learn.loop import Header, Note, Step, TrainConfig, out_of_memory
 from qkv.pictures import of_pixels
 from qkv.recipe import Recipe
@@ -269,6 +272,41 @@ def test_labels_of_dev_that_train_does_not_know_are_counted(pets, tmp_path):
     values = recipe(pets, data={"train": {"path": str(pets)}, "dev": {"path": str(dev)}})
     job = ImagesJob.read(Recipe.read(values))
     assert job.sizes == (40, 6) and job.dev_report.skipped == {"unknown label": 3}
+
+
+def test_labels_of_the_model_are_the_data_s_or_an_error(pets, tmp_path):
+    """Other names, or their order, would be another model than the one that was measured."""
+    for labels in (["dog", "cat"], ["cat"], ["cat", "dog", "eel"]):
+        values = recipe(pets)
+        values["model"] |= {"labels": labels}
+        with pytest.raises(ConfigError, match=r"'cat', 'dog'.*objective\.classes") as e:
+            qkv.train(values, root=tmp_path)
+        assert e.value.code == "QKV-013"
+    values["model"] |= {"labels": ["dog", "cat"]}
+    values["objective"] |= {"classes": ["dog", "cat"]}
+    job = ImagesJob.read(Recipe.read(values))
+    assert fresh_net(job, None)[1].labels == ("dog", "cat")
+
+
+def test_digits_that_are_no_class_are_not_counted_as_others(tmp_path):
+    """Classes 5 and 6: a 0 is neither, while of classes with names the first is meant."""
+    x, labels = np.zeros((6, 12, 12), np.uint8), np.array([0, 1, 5, 6, 6, 9])
+    path, report = idx_pair(tmp_path, x, labels), SkipReport()
+    reader = Reader(None, of_size(12), 1, ("5", "6"))
+    reader.read(ImageSource(path=str(path)), report, 1.0)
+    assert reader.labels[1] == ["5", "6", "6"] and report.skipped == {"unknown label": 3}
+    named = Reader(None, of_size(12), 1, ("dark", "light"))
+    named.read(ImageSource(path=str(path)), report := SkipReport(), 1.0)
+    assert named.labels[1] == ["dark", "light"] and report.skipped == {"unknown label": 4}
+
+
+def test_a_class_is_the_same_however_its_letters_are_composed(tmp_path):
+    apart, whole = (unicodedata.normalize(form, "고양이") for form in ("NFD", "NFC"))
+    train = class_folders(tmp_path / "train", classes=(apart, "dog"), n=3, size=(12, 12), high=60)
+    dev = class_folders(tmp_path / "dev", classes=(whole, "dog"), n=3, size=(12, 12), high=60)
+    values = recipe(train, data={"train": {"path": str(train)}, "dev": {"path": str(dev)}})
+    job = ImagesJob.read(Recipe.read(values))
+    assert job.sizes == (6, 6) and set(job.config.classes) == {whole, "dog"}
 
 
 def test_mistakes_are_met_with_a_fix(pets, tmp_path, monkeypatch):

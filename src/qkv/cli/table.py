@@ -261,14 +261,14 @@ VERBS: tuple[Verb, ...] = (
             Opt(name="run", en="a run or a model folder", ko="실행 폴더 또는 모델 폴더"),
             Opt(
                 name="file",
-                en="TSV, CSV or JSON lines, builtin:phrases/test; of pictures a folder, tar or idx file",
-                ko="TSV, CSV, JSON lines, builtin:phrases/test. 그림이면 폴더, tar, idx 파일",
+                en="TSV, CSV or JSON lines, builtin:phrases/test; of pictures a folder, tar, idx or COCO file",
+                ko="TSV, CSV, JSON lines, builtin:phrases/test. 그림이면 폴더, tar, idx, COCO 파일",
             ),
             Opt(
                 name="reference",
                 optional=True,
-                en="the translations, where FILE holds the source only, line by line",
-                ko="FILE에 원문만 있을 때, 줄이 맞는 정답 번역 파일",
+                en="what belongs to FILE: its translations, line by line; the labels of an idx file; the folder of a COCO file's pictures",
+                ko="FILE에 딸린 것: 줄이 맞는 정답 번역 파일, idx 파일의 레이블 파일, COCO 파일의 그림 폴더",
             ),
             Opt(
                 name="--plot",

@@ -257,24 +257,32 @@ def evaluate(args: Args) -> None:
         fix = "--plot quality.png"
         raise UsageError(f"{args.plot}: plots are drawn as .png", place="qkv eval", fix=fix)
     model = open_model(args.run, "eval")
+    from ..data.images.sources import ImageSource
     from ..data.sources import PairSource
     from ..score import evaluate as score
     from ..score import translates
 
     if args.plot and not translates(model):
         raise UsageError("--plot is for translations", place="qkv eval", fix="leave it out")
-    two = bool(args.reference)
-    pairs = PairSource(
-        path="" if two else args.file,
-        source=_column(args.source),
-        target=_column(args.target),
-        source_path=args.file if two else "",
-        target_path=args.reference or "",
-    )
+    other = args.reference or ""
+    data: PairSource | ImageSource
+    if model.has_pictures:
+        boxes = args.file.lower().endswith(".json")
+        data = ImageSource(
+            path=args.file, images=other if boxes else "", labels="" if boxes else other
+        )
+    else:
+        data = PairSource(
+            path="" if other else args.file,
+            source=_column(args.source),
+            target=_column(args.target),
+            source_path=args.file if other else "",
+            target_path=other,
+        )
     say(t(f"reading {args.file} …", f"{args.file} 읽는 중 …"))
     found = score(
         model,
-        pairs,
+        data,
         tuple(m.strip() for m in args.metrics.split(",") if m.strip()),
         beam=args.beam,
         tokenize=args.tokenize,
@@ -296,6 +304,16 @@ def show_measures(found: dict[str, Any]) -> None:
         result(line)
     n, skipped = found["examples"], sum(found["skipped"].values())
     result(t(f"{n:,} examples, {skipped:,} lines skipped", f"{n:,}개, {skipped:,}줄 건너뜀"))
+    show_skipped(found)
+
+
+def show_skipped(found: dict[str, Any]) -> None:
+    """Of every reason how many, and the first places."""
+    from ..data.report import worded
+
+    for reason, n in found["skipped"].items():
+        places = one_line(", ".join(found["places"][reason]))
+        say(t("skipped", "건너뜀") + f" {n:,} ({worded(reason)}): {places}")
 
 
 def draw_by_length(found: dict[str, Any], path: str) -> None:
@@ -328,6 +346,7 @@ def show_scores(found: dict[str, Any], samples: bool = True) -> None:
             f"{n:,}문장, {found['seconds']:.1f}초, {skipped:,}줄 건너뜀",
         )
     )
+    show_skipped(found)
     if found["by_length"]:
         result(
             "\n"

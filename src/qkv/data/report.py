@@ -153,6 +153,11 @@ class SkipReport:
             for line in range(entry["line"], entry.get("to", entry["line"]) + 1):
                 yield entry["file"], line, entry["reason"]
 
+    def left_out(self) -> dict[str, Any]:
+        """{"skipped": {reason: how many}, "places": {reason: the first of them}}."""
+        made = self.to_dict()
+        return {"skipped": made["skipped"], "places": made["examples"]}
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "lines": self.read,

@@ -1,12 +1,13 @@
 """Is this corpus still what it was, and does the dev set occur in the training set?"""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .images.coco import listed
 from .images.sources import ImageSource, files_below
 from .lines import open_file
 from .records import RecordSource
@@ -15,6 +16,7 @@ from .sources import PairSource
 
 WHOLE = 64 << 20  # files up to this size are hashed whole, larger ones at both ends
 END = 1 << 20
+PICTURES = "pictures of "
 
 
 def fingerprint(path: str) -> dict[str, Any]:
@@ -44,12 +46,17 @@ def fingerprint(path: str) -> dict[str, Any]:
 
 def _of_folder(root: Path) -> dict[str, Any]:
     # pipes and broken links are in the skip report, and have no content
-    files = [path for path in sorted(files_below(root)) if path.is_file()]
+    return _of_files(root, [path for path in sorted(files_below(root)) if path.is_file()])
+
+
+def _of_files(root: Path, files: Sequence[Path]) -> dict[str, Any]:
+    """Of files, by their names from `root` on."""
     stats = [path.stat() for path in files]
     total = sum(s.st_size for s in stats)
     digest = sha256()
     for path, stat in zip(files, stats, strict=True):
-        digest.update(f"{path.relative_to(root)}\0{stat.st_size}\0".encode(errors="replace"))
+        name = os.path.relpath(path, root)
+        digest.update(f"{name}\0{stat.st_size}\0".encode(errors="replace"))
         if total <= WHOLE and os.access(path, os.R_OK):
             digest.update(path.read_bytes())
     return {
@@ -63,7 +70,18 @@ def _of_folder(root: Path) -> dict[str, Any]:
 def fingerprints(
     sources: Iterable[PairSource | RecordSource | ImageSource],
 ) -> dict[str, dict[str, Any]]:
-    return {path: fingerprint(path) for source in sources for path in source.paths}
+    """Of all files and folders of these sources, and under "pictures of …" of what a COCO file names."""
+    made: dict[str, dict[str, Any]] = {}
+    for source in sources:
+        made |= {path: fingerprint(path) for path in source.paths}
+        if isinstance(source, ImageSource) and source.kind == "coco" and not source.images:
+            made[PICTURES + source.path] = _of_listed(source.path)
+    return made
+
+
+def _of_listed(path: str) -> dict[str, Any]:
+    """Of the pictures beside a COCO file that it names."""
+    return _of_files(Path(path).parent, listed(ImageSource(path=path, format="coco")))
 
 
 def check_unchanged(known: Mapping[str, Mapping[str, Any]]) -> None:
@@ -71,15 +89,17 @@ def check_unchanged(known: Mapping[str, Mapping[str, Any]]) -> None:
 
     A file hashed whole may have a new time (copied, touched); one too large for that may not."""
     for path, was in known.items():
-        now = fingerprint(path)
+        pictures = path.startswith(PICTURES)
+        now = _of_listed(path.removeprefix(PICTURES)) if pictures else fingerprint(path)
         same = now["size"] == was["size"] and now["sha256"] == was["sha256"]
         if same and (now["whole"] or now["mtime_ns"] == was["mtime_ns"]):
             continue
         what = f"{was['size']:,} bytes then, {now['size']:,} now"
         if now["size"] == was["size"]:
             what = "other content" if now["sha256"] != was["sha256"] else "a newer time"
+        kind = "folder" if os.path.isdir(path) else "list" if pictures else "file"
         raise DataError(
-            f"the {'folder' if os.path.isdir(path) else 'file'} changed since this run began ({what})",
+            f"the {kind} changed since this run began ({what})",
             place=path,
             fix="restore it, or start a new run",
             code="QKV-035",

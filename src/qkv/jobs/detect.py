@@ -14,14 +14,15 @@ from ..data.images.boxes import NUMBERS, DetectConfig
 from ..data.images.coco import Boxed, read_boxes
 from ..data.images.process import Processor, Size
 from ..data.images.shelf import Filler, Rounds, Shelf, in_order, mean_and_std
-from ..data.images.sources import ImageSource
+from ..data.images.sources import ImageSource, composed
 from ..data.objectives.base import Draw
-from ..data.report import SkipReport
+from ..data.report import SkipReport, counted
 from ..detect import Found, best_of
-from ..errors import named
+from ..errors import DataError, named
 from ..learn.boxes import cardinality, detection_terms
 from ..learn.loop import Validate
 from ..learn.precision import Scene, average_precision
+from ..messages import t
 from ..model import Model
 from ..pictures import processor_of
 from ..recipe import Recipe
@@ -135,13 +136,15 @@ class DetectJob(OfPictures):
         processor = (
             chosen(config) if start is None or start.processor is None else sized(start, config)
         )
-        names, boxed = read_boxes(source, report, config.classes, channels)
+        names, boxed = read_boxes(source, report, tuple(map(composed, config.classes)), channels)
         reader = Reader(processor, channels)
         reader.read(boxed, 0.0 if other is not None else recipe.data.holdout)
         if other is not None:
             reader.read(read_boxes(other, dev_report, names, channels)[1], 1.0)
         train, dev = reader.scenes(0), reader.scenes(1)
         apart(train, dev, recipe, source)
+        check_categories(train, names, source, report)
+        check_categories(dev, names, other or source, dev_report if other else report)
         if start is None:
             mean, std = mean_and_std(train.shelf, 512)
             processor = replace(processor, mean=mean, std=std)
@@ -157,6 +160,20 @@ class DetectJob(OfPictures):
     def settings(self) -> dict[str, Any]:
         """What the data decides of [model]: the labels and how many channels a picture has."""
         return {"labels": self.config.classes, "channels": self.train.shelf.channels}
+
+    def crowded(self, queries: int) -> str:
+        """What is told where pictures have more boxes than the model has queries; nothing where none has."""
+        counts = [len(classes) for classes in self.train.classes]
+        above, most = sum(n > queries for n in counts), max(counts)
+        name = self.train.names[counts.index(most)]
+        if not above:
+            return ""
+        return t(
+            f"{above:,} pictures have more boxes than the model's {queries} queries, each of which finds one: {name} has {most}; "
+            f"model.queries = {most + 4} finds all",
+            f"그림 {above:,}장에 상자가 모델의 질의 {queries}개보다 많습니다(질의 하나가 상자 하나를 찾음): {name}에 {most}개. "
+            f"model.queries = {most + 4}이면 모두 찾습니다",
+        )
 
     def stream(self) -> SceneStream:
         rows, seed = self.recipe.train.batch_rows, self.recipe.seed
@@ -240,7 +257,7 @@ def _scenes(scenes: Scenes, batch: Batch, said: Found) -> Iterator[tuple[int, Sc
 
 
 def measure_file(model: Model, source: ImageSource | str | Path) -> dict[str, Any]:
-    """Average precision and loss on other pictures with boxes: {"examples", "skipped", "scores"}.
+    """Average precision and loss on other pictures with boxes: {"examples", "skipped", "places", "scores"}.
 
     Classes are the model's; boxes of others are counted as "unknown category"."""
     if not isinstance(source, ImageSource):
@@ -250,8 +267,22 @@ def measure_file(model: Model, source: ImageSource | str | Path) -> dict[str, An
     reader = Reader(processor, channels)
     reader.read(read_boxes(source, report, labels, channels)[1], 1.0)
     scenes = reader.scenes(1)
+    check_categories(scenes, labels, source, report)
     scores, _ = measure(model.net, scenes, processor, len(labels))
-    return {"examples": len(scenes), "skipped": report.to_dict()["skipped"], "scores": scores}
+    return {"examples": len(scenes), **report.left_out(), "scores": scores}
+
+
+def check_categories(
+    scenes: Scenes, names: tuple[str, ...], source: ImageSource, report: SkipReport
+) -> None:
+    """Raises DataError QKV-032 where there are boxes, and not one of these classes."""
+    if report.skipped["unknown category"] and not any(map(len, scenes.classes)):
+        raise DataError(
+            f"not one box of {', '.join(names[:5])} ({counted(report.skipped)})",
+            place=source.path,
+            fix="name the categories as the classes are: objective.classes, or the model's labels",
+            code="QKV-032",
+        )
 
 
 # -- reading -----------------------------------------------------------------------------------------------

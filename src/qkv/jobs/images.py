@@ -133,7 +133,7 @@ class ImagesJob(OfPictures):
         held = 0.0 if other is not None else recipe.data.holdout
         reader.read(source, report, held)
         if other is not None:
-            reader.classes = reader.found()
+            reader.settle(reader.found())
             reader.read(other, dev_report, 1.0)
         config = replace(config, classes=reader.found())
         check(config.classes, source, reader.sizes)
@@ -226,7 +226,7 @@ def answers(net: Any, batches: Iterator[Batch]) -> tuple[list[int], float]:
 
 
 def measure_file(model: Model, source: ImageSource, rows: int = 64) -> dict[str, Any]:
-    """Accuracy, macro-F1 and loss on other labelled pictures: {"examples", "skipped", "scores"}.
+    """Accuracy, macro-F1 and loss on other labelled pictures: {"examples", "skipped", "places", "scores"}.
 
     Classes are the model's; a picture of another is counted as "unknown label"."""
     processor = processor_of(model)
@@ -247,7 +247,7 @@ def measure_file(model: Model, source: ImageSource, rows: int = 64) -> dict[str,
     right = pictures.labels.tolist()
     return {
         "examples": len(pictures),
-        "skipped": report.to_dict()["skipped"],
+        **report.left_out(),
         "scores": {
             "loss": loss,
             "accuracy": scores.accuracy(found, right),

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.images.process import Processor, Size
 from ..data.images.shelf import Filler, Shelf
-from ..data.images.sources import Found, ImageSource, read_pictures
+from ..data.images.sources import Found, ImageSource, composed, read_pictures
 from ..data.objectives.classify import natural
 from ..data.report import SkipReport
 from ..errors import ConfigError, DataError, named
@@ -47,12 +47,16 @@ class Reader:
         classes: tuple[str, ...],
     ) -> None:
         self.recipe, self.processor, self.channels = recipe, processor, channels
-        self.classes = classes
+        self.settle(classes)
         self.fillers = (Filler(self.fit, channels), Filler(self.fit, channels))
         self.labels: tuple[list[str], list[str]] = ([], [])
         self.names: tuple[list[str], list[str]] = ([], [])
         self.keys: tuple[set[bytes], set[bytes]] = (set(), set())
         self.sizes: set[tuple[int, int]] = set()
+
+    def settle(self, classes: tuple[str, ...]) -> None:
+        """From now on these are all classes there are."""
+        self.classes, self.named = classes, {composed(name): name for name in classes}
 
     def fit(self, x: Any) -> Any:
         made = x if self.processor is None else self.processor.fitted(x)
@@ -77,11 +81,14 @@ class Reader:
             self.keys[side].add(key.digest())
 
     def label(self, f: Found, source: ImageSource) -> str | None:
-        """The name of its class; None: it is none of the classes."""
-        if not self.classes or f.label in self.classes:
+        """The name of its class; None: it is none of the classes.  A number of an idx file counts classes that have names."""
+        if not self.classes:
             return f.label
-        numbered = source.kind == "idx" and int(f.label) < len(self.classes)
-        return self.classes[int(f.label)] if numbered else None
+        counts = source.kind == "idx" and not any(name.isdecimal() for name in self.classes)
+        if not counts:
+            return self.named.get(f.label)
+        n = int(f.label)
+        return self.classes[n] if n < len(self.classes) else None
 
     def found(self) -> tuple[str, ...]:
         return self.classes or tuple(sorted({*self.labels[0], *self.labels[1]}, key=natural))

@@ -194,7 +194,7 @@ def _sampled(task: Task, recipe: Recipe, tokenizer: AnyTokenizer) -> None:
 
 
 def measure_file(recipe: Recipe, model: Model, source: RecordSource) -> dict[str, Any]:
-    """What the objective measures, of a trained model on another file: {"examples", "skipped", "scores"}."""
+    """What the objective measures, of a trained model on another file: {"examples", "skipped", "places", "scores"}."""
     kind, config, report = recipe.objective_kind, recipe.objective_config(), SkipReport()
     if kind == "classify":  # the classes are the model's, whatever the file holds
         config = replace(config, classes=model.config.labels)
@@ -208,7 +208,7 @@ def measure_file(recipe: Recipe, model: Model, source: RecordSource) -> dict[str
     found = job.validation(model)(model.net, 0)
     return {
         "examples": examples(task),
-        "skipped": report.to_dict()["skipped"],
+        **report.left_out(),
         "scores": {name.removeprefix("dev/"): value for name, value in found.items()},
     }
 

@@ -4,6 +4,7 @@ The report counts every entry of "images" and of "annotations" by its list and i
 
 import json
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..lines import decode as text_of
 from ..report import SkipReport
 from .decode import Bytes, Unusable, from_numbers
 from .shapes import KINDS, pictures
-from .sources import Blob, Entry, ImageSource, entries, picture
+from .sources import Blob, Entry, ImageSource, composed, entries, picture
 from .tar import unsafe
 
 INSIDE = "annotations.json"  # the name of the JSON in an archive
@@ -44,7 +45,7 @@ class Listed(NamedTuple):
 
     number: int
     name: str
-    size: tuple[Any, Any]
+    size: tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def read_boxes(
     if source.kind == "folder":
         source = replace(source, path=str(Path(source.path) / INSIDE), format="coco")
     if source.kind == "tar":
-        held = {e.name: light(e) for e in entries(source)}
+        held = {composed(e.name): light(e) for e in entries(source)}
         found = next((e for n, e in held.items() if n.rpartition("/")[2] == INSIDE), None)
         if found is None or found.raw is None:
             raise DataError(
@@ -91,7 +92,7 @@ def read_boxes(
     else:
         text = text_of(read_whole(source.path), source.path, "strict", report)
         coco = parsed(text, source.path, report)
-        files = _Folder(Path(source.images) if source.images else Path(source.path).parent)
+        files = _Folder.of(source)
     names = classes or coco.classes
     if not names:
         raise DataError(
@@ -133,19 +134,32 @@ class _Held:
 
     def __call__(self, name: str) -> Entry | None:
         for folder in (self.below, f"{self.below}/images".strip("/")):
-            if (entry := self.held.get(f"{folder}/{name}".strip("/"))) is not None:
+            if (entry := self.held.get(composed(f"{folder}/{name}".strip("/")))) is not None:
                 return entry
         return None
 
 
+def listed(source: ImageSource) -> list[Path]:
+    """The pictures that a COCO file names and that are there."""
+    text = text_of(read_whole(source.path), source.path, "strict", report := SkipReport())
+    coco, files = parsed(text, source.path, report), _Folder.of(source)
+    found = (files(image.name) for image in coco.images.values())
+    return [Path(entry.blob.path) for entry in found if entry is not None]
+
+
 class _Folder:
+    @classmethod
+    def of(cls, source: ImageSource) -> "_Folder":
+        return cls(Path(source.images) if source.images else Path(source.path).parent)
+
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def __call__(self, name: str) -> Entry | None:
-        for path in (self.root / name, self.root / "images" / name):
-            if path.is_file():
-                return Entry(name, 0, Blob(str(path)))
+        for spelled in dict.fromkeys((name, composed(name), unicodedata.normalize("NFD", name))):
+            for path in (self.root / spelled, self.root / "images" / spelled):
+                if path.is_file():
+                    return Entry(name, 0, Blob(str(path)))
         return None
 
 
@@ -175,14 +189,14 @@ def parsed(text: str, path: str, report: SkipReport) -> Coco:
                 place=path,
                 fix='give each its own: {"id": 1, "name": "cell"}',
             )
-        categories[c["id"]] = c["name"]
+        categories[c["id"]] = composed(c["name"])
     images: dict[int, Listed] = {}
     for number, image in enumerate(lists[1], 1):
         reason = _image_reason(image, images)
         if reason:
             report.skip(f"{path}/images", number, reason)
         else:
-            size = image.get("height"), image.get("width")
+            size = number_of(image.get("height")), number_of(image.get("width"))
             images[image["id"]] = Listed(number, image["file_name"], size)
     boxes: dict[int, list[tuple[int, int, list[float]]]] = {i: [] for i in images}
     seen: set[int] = set()
@@ -204,8 +218,19 @@ def _image_reason(image: Any, images: dict[int, Listed]) -> str:
         return "malformed entry"
     if image["id"] in images:
         return "same id again"
+    sides = image.get("height"), image.get("width")
+    if any(side is not None and number_of(side) is None for side in sides):
+        return "malformed entry"
     name = image["file_name"]
     return "unsafe name" if LONE.search(name) or unsafe(name) else ""
+
+
+def number_of(x: Any) -> float | None:
+    """A number, also one that an exporter wrote as text; None: there is none."""
+    try:
+        return float(x)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _annotation_reason(
@@ -256,7 +281,7 @@ def _boxed(
             if entry is None:
                 raise Unusable("no such picture")
             pixels = picture(entry, channels, source.max_pixels)
-            if all(type(n) is int for n in size) and size != pixels.shape[:2]:
+            if any(said not in (None, n) for said, n in zip(size, pixels.shape[:2], strict=True)):
                 # resized since, or turned by a camera's note: its boxes are of another picture
                 raise Unusable("not of the size it is said to be")
         except Unusable as e:
@@ -272,7 +297,7 @@ def _boxed(
         raise DataError(
             f"no usable picture ({', '.join(report.skipped) or 'none is listed'})",
             place=source.path,
-            fix="check the file names, or say images = the folder of the pictures",
+            fix='check the file names, or name the folder of the pictures: images = "…", qkv eval RUN FILE FOLDER',
             code="QKV-032",
         )
 

@@ -62,10 +62,13 @@ class Filler:
             self.held.append(np.ascontiguousarray(made))
 
     def shelf(self) -> Shelf:
-        same = not self.blobs and len({x.shape for x in self.held}) == 1
-        whole = np.stack(self.held) if same else None
-        held = self.held if whole is None else list(whole)  # views: nothing is held twice
-        return Shelf(held, self.blobs, self.fit, self.channels, whole)
+        whole = None
+        if not self.blobs and len({x.shape for x in self.held}) == 1:
+            whole = np.empty((len(self.held), *self.held[0].shape), self.held[0].dtype)
+            for i, x in enumerate(whole):  # one by one: nothing is held twice
+                x[...] = self.held[i]
+                self.held[i] = x
+        return Shelf(self.held, self.blobs, self.fit, self.channels, whole)
 
 
 class Rounds:

@@ -3,6 +3,7 @@
 Every file is used or counted in the SkipReport under its name and its number in the source."""
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,9 +185,16 @@ def entries(source: ImageSource) -> Iterator[Entry]:
 
 
 def files_below(root: Path) -> Iterator[Path]:
-    """Every file below a folder; links to folders are not followed."""
-    for folder, _, names in os.walk(root):
+    """Every file below a folder, and every link to a folder, which is not followed."""
+    for folder, folders, names in os.walk(root):
+        below = (Path(folder, name) for name in folders)
+        yield from (path for path in below if path.is_symlink())
         yield from (Path(folder, name) for name in names)
+
+
+def composed(name: str) -> str:
+    """Letters with their marks as one character: macOS writes file names with the two apart (NFD), others do not (NFC)."""
+    return unicodedata.normalize("NFC", name)
 
 
 def is_gzip(path: str) -> bool:
@@ -211,7 +219,7 @@ def _files(source: ImageSource, report: SkipReport, channels: int) -> Iterator[F
     seen: set[str] = set()
     for entry in entries(source):
         shown = f"{source.path}/{entry.name}"
-        label, _, rest = entry.name.partition("/")
+        label, _, rest = composed(entry.name).partition("/")
         try:
             if not entry.reason and not rest:
                 raise Unusable("no class folder")
