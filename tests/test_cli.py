@@ -338,6 +338,13 @@ def test_translate_reads_standard_input_when_nothing_is_given(run, stdin):
     assert run("translate", "--model", "runs/demo-1").out == ""
 
 
+@pytest.mark.parametrize("raw, fix", [("커피".encode("cp949"), "iconv -f CP949"), ("\ufeffhi".encode("utf-16-le"), "iconv -f UTF-16LE"), (b"caf\xe9", "save it as UTF-8")])  # fmt: skip
+def test_input_that_is_not_utf8_is_told_what_it_looks_like(run, stdin, raw, fix):
+    stdin(raw + b"\n")
+    said = run("translate", "--model", "runs/demo-1", code=1).err
+    assert "QKV-030" in said and fix in said
+
+
 def test_translate_prints_json_lines_and_n_best(run):
     texts = [ko for ko, _ in cli_tiny.PAIRS[:3]]
     said = run("translate", *texts, "--model", "runs/demo-1", "--json")

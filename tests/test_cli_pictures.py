@@ -119,8 +119,21 @@ def test_eval_measures_labelled_pictures(run):
     assert set(found["scores"]) == {"loss", "accuracy", "f1"}
     code, lines, _ = run("eval", "runs/pets-1", "pets")
     assert code == 0 and lines[1].startswith("accuracy")
+    for given, said in (("--metrics", "chrf"), ("--source", "picture"), ("--beam", "3")):
+        code, _, told = run("eval", "runs/pets-1", "pets", given, said)
+        assert code == 2 and f"{given} is for translations" in told
+    code, _, told = run("eval", "runs/pets-1", "pets", "labels.idx")
+    assert code == 2 and "a folder source has no labels" in told
     code, _, said = run("eval", "runs/pets-1", "nowhere")
     assert code == 3 and "QKV-020" in said
+
+
+def test_look_never_writes_over_the_picture_itself(run):
+    before = Path("pets/cat/1.png").read_bytes()
+    for name in ("pets/cat/1.png", "./pets/dog/../cat/1.png"):
+        code, _, said = run("look", *MODEL, "pets/cat/1.png", "-o", name)
+        assert code == 2 and "is the picture itself" in said
+    assert Path("pets/cat/1.png").read_bytes() == before
 
 
 def test_a_dry_run_counts_pictures(run):

@@ -8,13 +8,15 @@ import pytest
 import torch
 
 import qkv
-from qkv.errors import BusyError, ConfigError, DataError, Preempted
+from qkv.errors import BusyError, ConfigError, DataError, MissingError, Preempted
 from qkv.jobs import prepare
 from qkv.jobs.pairs import held_out
+from qkv.learn.checkpoint import saved_step
 from qkv.learn.loop import Header, Note, Step, TrainConfig
 from qkv.learn.track import Status, read_metrics
 from qkv.models.interface import state_of
 from qkv.recipe import Recipe
+from qkv.runs import slim
 from qkv.weights import disk, store
 from qkv.weights.files import read_tensors, tensor_bytes
 
@@ -89,6 +91,22 @@ def test_a_run_is_a_folder_that_holds_all_of_it(tmp_path):
     assert str(tmp_path).encode() not in text  # a run may be moved, and shared
 
 
+def test_a_run_that_was_stopped_before_its_first_model_keeps_what_it_has(tmp_path, monkeypatch):
+    """All there is of it is what a resume needs, so nothing may advise or do away with that."""
+    with pytest.raises(Preempted):
+        qkv.train(recipe(), {"train.log_every": 1}, root=tmp_path, listen=stop_at(1))
+    folder = tmp_path / "tiny-1"
+    before = content(folder)
+    monkeypatch.chdir(tmp_path)
+    for name in ("tiny-1", str(folder)):
+        with pytest.raises(MissingError, match=f"go on with it: qkv train {name}") as e:
+            qkv.load(name)
+        assert e.value.code == "QKV-021"
+        with pytest.raises(MissingError, match="no model yet"):
+            slim(name)
+    assert content(folder) == before
+
+
 def test_a_finished_run_is_made_again_byte_for_byte_in_a_new_folder(tmp_path):
     first, second = (qkv.train(recipe(), root=tmp_path) for _ in range(2))
     assert second.folder.name == "tiny-2"
@@ -103,7 +121,8 @@ def test_the_same_command_goes_on_after_a_signal(tmp_path):
         root = tmp_path / str(step)
         with pytest.raises(Preempted):
             qkv.train(recipe(), {"train.log_every": 1}, root=root, listen=stop_at(step))
-        assert Status.read(root / "tiny-1").state == "preempted"
+        status = Status.read(root / "tiny-1")
+        assert (status.state, status.step) == ("preempted", saved_step(root / "tiny-1"))
         again = qkv.train(recipe(), {"train.log_every": 1}, root=root)
         assert again.folder.name == "tiny-1"
         left, want = content(again.folder), content(whole.folder)

@@ -82,15 +82,18 @@ def load(source: str | Path, device: str = "auto", dtype: torch.dtype | None = N
 def find(source: str | Path) -> Path:
     """runs/X -> runs/X/best; a model folder -> itself; owner/name -> what the hub has under that name."""
     path = Path(source)
-    for folder in (path / "best", path / "last", path):
-        folder = store.recover(folder)
+    run = (path / "config.toml").is_file()
+    for name in ("best", "last", ""):
+        folder = store.recover(path / name)
         if (folder / CONFIG).is_file():
             return folder
-        if folder != path and folder.is_dir() and (path / "config.toml").is_file():
+        if name and run and folder.is_dir():
             fix = "copy it back, or delete this folder: the run's next best model is taken then"
             raise StoreError(f"no {CONFIG} in this model", place=folder, fix=fix)
     if path.exists():
         fix = "give a run folder or a model folder (with config.json)"
+        if run:
+            fix = f"it was stopped before its first model; go on with it: qkv train {source}"
         raise MissingError(f"no model at {source}", fix=fix, code="QKV-021")
     from .weights import hub
 

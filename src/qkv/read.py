@@ -62,7 +62,7 @@ def ask(
         if most is not None and len(row.ids) > most:
             raise DataError(
                 f"text {i if texts is None else texts[i]} has {len(row.ids)} tokens, the model has {most} positions",
-                fix=f"cut it into pieces; classify takes a window of {most}",
+                fix="cut it into pieces (classify and answer read a long text in windows)",
                 code="QKV-037",
             )
     found: list[Any] = [None] * len(rows)

@@ -21,7 +21,7 @@ from .data.watch import check_unchanged, fingerprint, fingerprints
 from .decode.rows import prompted
 from .errors import ConfigError, DataError, MissingError, QkvError
 from .jobs import Job, prepare
-from .learn.checkpoint import RunFolder
+from .learn.checkpoint import RunFolder, saved_step
 from .learn.loop import Event, Header, Listen, Note, Step, Trainer, Validate
 from .learn.speed import mixed
 from .learn.track import Status, Tracker, plots, read_metrics
@@ -91,7 +91,8 @@ def _ended(folder: Path, error: BaseException, steps: int) -> None:
     """The state of a run that an error stopped."""
     old = Status.read(folder)
     state = "preempted" if getattr(error, "exit_code", 1) in (75, 130) else "failed"
-    Status(state=state, step=old.step if old else 0, of=steps).write(folder)  # type: ignore[arg-type]
+    step = max(old.step if old else 0, saved_step(folder) or 0)
+    Status(state=state, step=step, of=steps).write(folder)  # type: ignore[arg-type]
 
 
 def asked(

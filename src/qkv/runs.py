@@ -73,10 +73,18 @@ def _state(status: Status | None) -> str:
 
 
 def slim(folder: str | Path) -> int:
-    """Delete what only a resume needs; returns the bytes freed.  Raises BusyError while the run is training."""
+    """Delete what only a resume needs; returns the bytes freed.
+
+    Raises BusyError while the run is training, MissingError QKV-021 where its only weights would go."""
     folder, freed = Path(folder), 0
     if not (folder / "config.toml").is_file():
         raise MissingError(f"no run at {folder}", fix="see: qkv runs", code="QKV-021")
+    if not any((folder / name / "config.json").is_file() for name in ("best", "last")):
+        raise MissingError(
+            f"{folder} has no model yet, and what a resume needs is all there is of it",
+            fix=f"go on with it: qkv train {folder}; or delete the folder",
+            code="QKV-021",
+        )
     with store.lock(folder):
         for name in ("resume", "snapshots"):
             path = folder / name

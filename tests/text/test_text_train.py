@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -80,6 +81,16 @@ def test_nothing_to_learn_from_is_refused(kind: str, lines: list[str]) -> None:
     with pytest.raises(TokenizerError, match="no line with text") as e:
         train(lines, TextConfig(kind=kind))
     assert e.value.code == "QKV-042" and e.value.fix
+
+
+def test_specials_of_one_s_own_are_a_part_of_what_would_do(lines: list[str]) -> None:
+    config = TextConfig(kind="chars", vocab_size=52, specials=("<a>", "<b>"))
+    with pytest.raises(TokenizerError, match="vocab_size 52 is too small") as e:
+        train(lines, config)
+    need = int(e.value.fix.split(">= ")[1].split(",")[0])
+    assert train(lines, replace(config, vocab_size=need)).vocab_size == need
+    with pytest.raises(TokenizerError, match=f"vocab_size {need - 1} is too small"):
+        train(lines, replace(config, vocab_size=need - 1))
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "wordpiece", "chars"])

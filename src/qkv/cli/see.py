@@ -1,5 +1,6 @@
 """Verbs that look inside: look, doctor."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,10 @@ def look(args: Args) -> None:
         if path.suffix.lower() not in (".html", ".htm", ".png"):
             raise UsageError(
                 f"{path}: unknown kind of file", place="qkv look", fix="name it .html or .png"
+            )
+        if os.path.isfile(args.text) and path.exists() and path.samefile(args.text):
+            raise UsageError(
+                f"{path} is the picture itself", place="qkv look", fix="-o another.png"
             )
     if not args.text.strip():
         raise UsageError("an empty text", place="qkv look", fix="give a sentence")

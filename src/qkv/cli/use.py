@@ -14,6 +14,7 @@ from ..messages import t
 from .each import over_texts
 from .out import bold, emit, one_line, result, say, table
 from .parse import Args
+from .table import BY_NAME
 
 if TYPE_CHECKING:
     from ..model import Model, Translation
@@ -208,7 +209,7 @@ def _whole(raw: bytes, place: str) -> str:
         return raw.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as e:
         line = raw.count(b"\n", 0, e.start) + 1
-        raise _not_utf8(raw[e.start], f"{place}:{line}") from None
+        raise _not_utf8(raw, e.start, f"{place}:{line}") from None
 
 
 def stdin_lines(verb: str) -> Iterator[list[str]]:
@@ -236,19 +237,31 @@ def _line(raw: bytes, number: int) -> str:
     try:
         return raw.removesuffix(b"\r").decode().strip()
     except UnicodeDecodeError as e:
-        raise _not_utf8(raw[e.start], f"stdin:{number}") from None
+        raise _not_utf8(raw, e.start, f"stdin:{number}") from None
 
 
-def _not_utf8(byte: int, place: str) -> DataError:
+def _not_utf8(raw: bytes, at: int, place: str) -> DataError:
+    from ..data.lines import remedy
+
     return DataError(
-        f"byte {byte:#04x} is not UTF-8",
-        place=place,
-        fix="convert it first: iconv -f CP949 -t UTF-8",
-        code="QKV-030",
+        f"byte {raw[at]:#04x} is not UTF-8", place=place, fix=remedy(raw), code="QKV-030"
     )
 
 
 # ---- eval
+
+FOR_TRANSLATIONS = frozenset(
+    ("reference", "--plot", "--metrics", "--source", "--target", "--tokenize", "--lowercase", "--beam")
+)  # fmt: skip
+
+
+def only_translations(args: Args, names: frozenset[str]) -> None:
+    """Raises UsageError where one of these was given."""
+    for o in BY_NAME["eval"].opts:
+        if o.name in names and getattr(args, o.name.lstrip("-")) not in (o.default, False):
+            said = "a second file" if o.name == "reference" else o.name
+            fix = "leave it out; columns are called as in the run's recipe ([data.train] fields)"
+            raise UsageError(f"{said} is for translations", place="qkv eval", fix=fix)
 
 
 def evaluate(args: Args) -> None:
@@ -262,9 +275,11 @@ def evaluate(args: Args) -> None:
     from ..score import evaluate as score
     from ..score import translates
 
-    if args.plot and not translates(model):
-        raise UsageError("--plot is for translations", place="qkv eval", fix="leave it out")
     other = args.reference or ""
+    if not translates(model):
+        only_translations(
+            args, FOR_TRANSLATIONS - {"reference"} if model.has_pictures else FOR_TRANSLATIONS
+        )
     data: PairSource | ImageSource
     if model.has_pictures:
         boxes = args.file.lower().endswith(".json")

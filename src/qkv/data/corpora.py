@@ -115,7 +115,7 @@ ALL = (
         "MIT",
         "https://github.com/zalandoresearch/fashion-mnist/blob/master/LICENSE",
         "Xiao, Rasul & Vollgraf 2017, Fashion-MNIST, https://arxiv.org/abs/1708.07747",
-        'path = "{folder}"',
+        'path = "{folder}/train-images-idx3-ubyte.gz"',
     ),
     OpenCorpus(
         "3i4k",

@@ -109,6 +109,20 @@ def decode(line: Line, path: str, errors: Literal["strict", "replace"], report: 
         ) from None
 
 
+def remedy(raw: bytes) -> str:
+    """What to do with text that is not UTF-8."""
+    name = marked(raw) or ("CP949" if _is_cp949(raw) else "")
+    return f"convert it first: iconv -f {name} -t UTF-8" if name else "save it as UTF-8"
+
+
+def marked(head: bytes) -> str:
+    """The encoding that the first bytes of a text tell; nothing where they tell none."""
+    name = next((name for mark, name in MARKS.items() if head.startswith(mark)), "")
+    if not name and (sample := head[:4096]).count(0) * 4 > len(sample) >= 4:
+        name = "UTF-16" + ("LE" if sample[1::2].count(0) > sample[::2].count(0) else "BE")
+    return name
+
+
 def _is_cp949(raw: bytes) -> bool:
     """Korean text of the last century is mostly CP949: it decodes to Hangul."""
     try:
@@ -119,10 +133,7 @@ def _is_cp949(raw: bytes) -> bool:
 
 
 def _refuse_foreign(head: bytes, path: str) -> None:
-    name = next((name for mark, name in MARKS.items() if head.startswith(mark)), "")
-    if not name and (sample := head[:4096]).count(0) * 4 > len(sample) >= 4:
-        name = "UTF-16" + ("LE" if sample[1::2].count(0) > sample[::2].count(0) else "BE")
-    if name:
+    if name := marked(head):
         raise DataError(
             f"the file looks like {name}",
             place=path,

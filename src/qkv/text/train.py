@@ -26,8 +26,11 @@ def train(lines: Iterable[str], config: TextConfig) -> Tokenizer:
     """Learn a vocabulary of at most config.vocab_size entries.
 
     Raises TokenizerError QKV-042 when there is nothing to learn from or the alphabet does not fit."""
-    if config.specials:
-        return _with_specials(lines, config)
+    return _with_specials(lines, config) if config.specials else _trained(lines, config)
+
+
+def _trained(lines: Iterable[str], config: TextConfig, more: int = 0) -> Tokenizer:
+    """Without specials of its own; more: how many will be added."""
     if config.kind == "bytes":
         return Tokenizer(config, _numbered(config, [], []))
     folded = [f for line in lines if (f := fold(line, config)).strip()]
@@ -40,7 +43,7 @@ def train(lines: Iterable[str], config: TextConfig) -> Tokenizer:
         counts.update(line)
     alphabet = [c for c, n in counts.items() if n >= config.min_count and c != " "]
     rare = {ord(c): " " for c, n in counts.items() if n < config.min_count}
-    _fits(config, len(alphabet))
+    _fits(config, len(alphabet), more)
     if rare and config.kind != "words":
         folded = [line.translate(rare) for line in folded]
     return Tokenizer(config, _learn(folded, counts, alphabet, config))
@@ -49,7 +52,9 @@ def train(lines: Iterable[str], config: TextConfig) -> Tokenizer:
 def _with_specials(lines: Iterable[str], config: TextConfig) -> Tokenizer:
     """The same with room left at the end of the vocabulary."""
     k = len(config.specials)
-    model = train(lines, replace(config, vocab_size=config.vocab_size - k, specials=()))._model
+    model = _trained(
+        lines, replace(config, vocab_size=config.vocab_size - k, specials=()), k
+    )._model
     vocab: Any = model["vocab"]
     if isinstance(vocab, list):
         vocab = vocab + [[name, 0.0] for name in config.specials]
@@ -73,15 +78,17 @@ def _learn(
     return _numbered(config, sorted(alphabet + space, key=lambda c: (-counts[c], c)), [])
 
 
-def _fits(config: TextConfig, letters: int) -> None:
-    """Every kind but words has a piece for each character (and the space), byte kinds also for each byte."""
+def _fits(config: TextConfig, letters: int, more: int) -> None:
+    """Every kind but words has a piece for each character (and the space), byte kinds also for each byte.
+
+    more: specials for which there is room besides config.vocab_size."""
     head = HEAD + (len(BYTES) if config.kind in BYTE_KINDS else 0)
     need = head + (0 if config.kind == "words" else letters + 1)
     if need > config.vocab_size:
         raise TokenizerError(
-            f"vocab_size {config.vocab_size} is too small for {config.kind}: {head} specials and bytes"
-            f" + {letters} characters and the space need {need}",
-            fix=f"choose vocab_size >= {need}, or a larger min_count than {config.min_count}",
+            f"vocab_size {config.vocab_size + more} is too small for {config.kind}: {head + more} specials and bytes"
+            f" + {letters} characters and the space need {need + more}",
+            fix=f"choose vocab_size >= {need + more}, or a larger min_count than {config.min_count}",
             code="QKV-042",
         )
 
