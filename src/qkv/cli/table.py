@@ -350,8 +350,8 @@ VERBS: tuple[Verb, ...] = (
                 metavar="N",
                 default=1,
                 low=1,
-                en="translations to show for each text (at most --beam)",
-                ko="글마다 보여 줄 번역 수 (--beam 이하)",
+                en="translations to show for each text; the beam is at least as wide",
+                ko="글마다 보여 줄 번역 수. 빔은 적어도 그만큼 넓습니다",
             ),
             Opt(
                 name="--max-new-tokens",
