@@ -12,7 +12,8 @@ from qkv.errors import ConfigError, DataError, UsageError, WeightsError
 from qkv.jobs import prepare
 from qkv.learn import scores
 from qkv.learn.loop import Note
-from qkv.models import FAMILIES, hf
+from qkv.model import Model
+from qkv.models import FAMILIES, build, configure, hf
 from qkv.models.interface import state_of
 from qkv.readings import Habits
 from qkv.recipe import MEASURES, PICTURES, Recipe
@@ -144,6 +145,16 @@ def test_what_transformers_cannot_say_is_saved_in_our_own_form(tmp_path):
     values["model"]["bias"] = True
     model = qkv.train(values, root=tmp_path / "runs").best()
     assert json.loads((model.folder / "config.json").read_text())["model_type"] == "gpt2"
+
+
+def test_a_model_of_ids_is_saved_and_loaded_in_our_own_form_too(tmp_path):
+    config = configure({"family": "bert", "vocab_size": 20, **TINY, "pattern": "window(2)"})
+    torch.manual_seed(0)
+    net = build(config).eval()
+    Model(net, None, config).save(tmp_path / "own")
+    again, ids = qkv.load(tmp_path / "own", device="cpu"), torch.arange(12)[None]
+    assert again.config == config and not again.has_tokenizer
+    assert torch.equal(again.logits(ids), Model(net, None, config).logits(ids))
 
 
 def test_labels_are_learned_from_train_and_kept_with_the_model(tmp_path):
@@ -328,6 +339,47 @@ def test_a_conversation_goes_on_as_it_was_learned(tmp_path):
     assert e.value.code == "QKV-037"
     with pytest.raises(DataError):
         model.chat([])
+
+
+def test_another_family_or_size_than_that_of_from_is_an_error(tmp_path):
+    """Else another model is trained than the recipe says."""
+    start = qkv.train(recipe("mlm", tmp_path), root=tmp_path / "runs").folder
+    for model, said in (
+        ({"family": "longformer"}, "model.family = 'longformer'.*is a bert"),
+        ({"size": "tiny"}, "model.size = 'tiny' has n_layers = 2"),
+        ({"family": "bert", "size": "base", "d_model": 16}, "model.size = 'base' has n_"),
+    ):
+        values = recipe("classify", tmp_path, model=model) | {"from": str(start)}
+        with pytest.raises(ConfigError, match=said) as e:
+            qkv.train(values, root=tmp_path / "runs")
+        assert e.value.code == "QKV-013" and "from" in e.value.fix
+    values["model"] = TINY | {"family": "bert", "size": "tiny"}  # what it has is said, too
+    qkv.train(values, root=tmp_path / "runs")
+
+
+@pytest.mark.parametrize("sparse", ["published", "blocks"])
+def test_what_dev_measures_are_the_model_s_own_answers(sparse, tmp_path):
+    """Published BigBird sees padding: rows of one padded length stand together there as well as here."""
+    values = recipe("classify", tmp_path)
+    rng = random.Random(0)
+    rows = [{"text": " ".join(rng.choices("abcdefgh", k=rng.randrange(3, 200))), "label": rng.choice("xy")} for _ in range(40)]  # fmt: skip
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    values["objective"]["max_tokens"] = 0
+    values["model"] = TINY | {"family": "bigbird", "block": 16, "random": 1, "sparse": sparse, "max_positions": 512}  # fmt: skip
+    values["train"]["batch_tokens"] = 2048
+    model = qkv.train(values, root=tmp_path).best()
+    torch.manual_seed(0)
+    for p in model.net.parameters():
+        if p.dim() > 1:
+            torch.nn.init.normal_(p, std=0.7)
+    answers = model.classify([r["text"] for r in rows])
+    right = [next(x.score for x in a.labels if x.name == r["label"]) for a, r in zip(answers, rows, strict=True)]  # fmt: skip
+    found = qkv.evaluate(model, path)["scores"]
+    hits = sum(a.label == r["label"] for a, r in zip(answers, rows, strict=True))
+    assert found["accuracy"] == pytest.approx(100 * hits / len(rows))
+    # logarithms of probabilities in float32
+    assert found["loss"] == pytest.approx(-np.mean(np.log(right)), rel=1e-4)
 
 
 def test_a_pre_trained_encoder_keeps_its_weights_under_a_new_head(tmp_path):

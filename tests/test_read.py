@@ -16,6 +16,7 @@ from qkv import read
 from qkv.data.objectives import Specials
 from qkv.errors import ConfigError, DataError, QkvError, UsageError
 from qkv.gaps import fill
+from qkv.inside import inside
 from qkv.model import Model
 from qkv.models import bert, build, configure, hf
 from qkv.models.hf import ours
@@ -480,6 +481,28 @@ def test_a_gap_is_never_filled_with_an_id_without_a_text(tokenizer):
     made = fill(model, "old <mask>", n=10**6).gaps[0]
     assert max(g.id for g in made) < tokenizer.vocab_size
     assert len(made) == tokenizer.vocab_size - len(Specials.of(tokenizer).all) - 1
+
+
+def test_windows_of_a_text_that_training_cut_are_those_of_training(tokenizer):
+    """Cut at `longest`, then windows; a window of one's own reads the whole text."""
+    model = model_of(tokenizer, "classes", labels=["a", "b"])
+    long, extra = "old coffee kim drinks seoul " * 8, Specials.of(tokenizer).one.extra
+    model.habits = Habits(window=7, stride=3, longest=15)
+    head = tokenizer.decode(tokenizer.encode(long).ids[: 15 - extra])
+    with pytest.warns(UserWarning, match="1 of 2 texts cut at 15 tokens"):
+        cut, same = read.classify(model, [long, head])
+    assert cut.labels == same.labels
+    assert read.classify(model, long, window=9).labels != cut.labels
+
+
+@pytest.mark.parametrize("marked", [[-1], [True, False], [0.0], ["3"], [None], 3, torch.tensor([0.5])], ids=str)  # fmt: skip
+def test_marks_are_places(tokenizer, marked):
+    model = model_of(tokenizer, "classes", labels=["a", "b"])
+    for ask in (model.classify, model.embed, lambda text, marked: inside(model, text, marked)):
+        with pytest.raises(DataError, match="no places of tokens") as e:
+            ask("old coffee", marked=marked)
+        assert e.value.code == "QKV-033"
+    model.classify("old coffee", marked=torch.tensor([0, 99]))  # beyond the text nothing is marked
 
 
 def test_what_is_no_text_is_counted_among_the_texts(tokenizer):

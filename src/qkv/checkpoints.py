@@ -129,7 +129,7 @@ def _ours(folder: Path, values: dict[str, Any]) -> Model:
         )
     config = configure(values["model"], place=path)
     texts = hasattr(config, "vocab_size")
-    tokenizer = load_tokenizer(folder) if texts else None
+    tokenizer = _tokenizer(folder) if texts else None
     if tokenizer is not None:
         fits(tokenizer, config, folder)
     with torch.device("meta"):

@@ -11,6 +11,7 @@ from .decode.rows import prompted
 from .errors import DataError, UsageError
 from .look.record import record, record_exact, record_pairs
 from .model import MULTIPLE, Model
+from .read import places
 from .shapes import Batch, pad
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def inside(model: Model, text: str, marked: Sequence[int] | None = None) -> Read
     marks = None
     if marked is not None:
         marks = torch.zeros_like(keep)
-        marks[:, [i for i in marked if 0 <= i < len(ids)]] = True
+        marks[:, [i for i in places(marked) if i < len(ids)]] = True
     batch = Batch(padded, keep, marked=marks).to(model.device)
     net = model.net
     with (

@@ -80,8 +80,24 @@ def with_marks(batch: Batch, marked: Sequence[int] | None) -> Batch:
     if marked is None:
         return batch
     here = torch.arange(batch.source.shape[1], device=batch.source.device)
-    chosen = torch.isin(here, torch.tensor(list(marked), dtype=torch.long, device=here.device))
+    chosen = torch.isin(here, torch.tensor(places(marked), dtype=torch.long, device=here.device))
     return replace(batch, marked=chosen & batch.keep)
+
+
+def places(marked: Any) -> list[int]:
+    """Places counted from 0.  Raises DataError QKV-033 for anything else."""
+    try:
+        made = marked.tolist() if isinstance(marked, Tensor) else list(marked)
+    except TypeError:
+        made = [marked]
+        marked = None
+    if marked is None or not all(type(i) is int and i >= 0 for i in made):
+        raise DataError(
+            f"marked = {str(made)[:60]} are no places of tokens",
+            fix="whole numbers from 0: marked=[0, 7]",
+            code="QKV-033",
+        )
+    return made
 
 
 def batched(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
@@ -224,12 +240,13 @@ def _pieces(
         raise DataError(
             f"text {i} is {type(text).__name__}, not str", fix="pass strings", code="QKV-033"
         )
-    ids = tok.encode(text).ids
+    ids, longest = tok.encode(text).ids, model.habits.longest - specials.one.extra
     if not window:
         return _cut(model, specials, ids)
-    room = window - specials.one.extra
+    cut = window == model.habits.window and 0 < longest < len(ids)  # as it was trained
+    ids, room = ids[:longest] if cut else ids, window - specials.one.extra
     spans = windowed(len(ids), room, min(stride or room, room))
-    return [framed(specials, ids[begin:end]) for begin, end in spans], False
+    return [framed(specials, ids[begin:end]) for begin, end in spans], cut
 
 
 def _cut(

@@ -326,6 +326,7 @@ def fresh_net(job: Job, start: Model | None) -> tuple[Any, Any, list[str]]:
     else:
         given = {k: v for k, v in recipe.model.items() if k not in ("family", "size")}
         known = describe(start.config)
+        same_build(recipe, known)
         head = {k: v for k, v in job.settings.items() if k in ("head", "labels", "problem")}
         if not has_head(type(start.config), head.get("head")):
             del head["head"]
@@ -341,6 +342,31 @@ def fresh_net(job: Job, start: Model | None) -> tuple[Any, Any, list[str]]:
 
     begun = state_of(start.net) | placed_anew(net, start.net)
     return net, config, adopt(net, begun, place=recipe.start)
+
+
+def same_build(recipe: Recipe, known: Mapping[str, Any]) -> None:
+    """Raises ConfigError QKV-013 where [model] asks for another family or size than `from` is of."""
+    from .models import FAMILIES
+
+    family, size = known["family"], recipe.model.get("size")
+    asked = recipe.model.get("family", family)
+    if asked != family:
+        raise ConfigError(
+            f"model.family = {asked!r}, and from = {recipe.start!r} is a {family}",
+            place="recipe",
+            fix="leave model.family out, or from",
+            code="QKV-013",
+        )
+    of_size = FAMILIES[family].SIZES.get(size, {})
+    for key, value in of_size.items():
+        counts = key.startswith(("d_", "n_")) or key.endswith("layers")
+        if counts and key not in recipe.model and known.get(key) != value:
+            raise ConfigError(
+                f"model.size = {size!r} has {key} = {value}, and from = {recipe.start!r} has {known.get(key)}",
+                place="recipe",
+                fix="leave model.size out, or from",
+                code="QKV-013",
+            )
 
 
 def own_labels(job: Job) -> None:

@@ -27,10 +27,11 @@ from torch.testing import assert_close
 from qkv.errors import ConfigError, WeightsError
 from qkv.learn.terms import term_loss, terms_of
 from qkv.look.record import record
-from qkv.models import build, configure, describe, hf, longformer
+from qkv.models import build, configure, describe, hf, longformer, windowed
 from qkv.models.interface import state_of
 from qkv.models.windowed import LongAttention, dropped
 from qkv.parts import kernels
+from qkv.parts.attention import weigh
 from qkv.parts.dropout import Dropout
 from qkv.parts.patterns import Allowed, Window
 from qkv.shapes import Batch, pad
@@ -391,6 +392,26 @@ def test_a_share_of_the_weights_is_dropped():
     # 65 weights of 1/65 a row: variance p / (1 - p) / 65; the mean of 6,400 rows is known to 0.001
     assert abs(float(kept.mean()) - 1) < 0.005
     assert float(kept[:, :, 64:-64].var()) == pytest.approx(0.25 / 0.75 / 65, rel=0.1)
+
+
+def test_dilated_heads_of_long_texts_take_the_kernel_with_dropout_as_well(monkeypatch):
+    """With 1e-12 of the weights dropped the states are those without; maps of all pairs are never made."""
+    config, net = fresh(window=32, dilation=2, dilated_heads=1, max_positions=900)
+    ids, keep = pad(parity.rows(V, (800, 640)), 1)
+    batch = Batch(ids, keep, marked=torch.zeros_like(keep).index_fill_(1, torch.tensor([0]), True))
+    with torch.no_grad():
+        plain = net.encode(batch).states
+    net.train()
+    for block in net.encoder.blocks:
+        block.attn.dropout.p = 1e-12
+        block.drop.p = block.ff.drop.p = 0.0
+    net.embed.drop.p = 0.0
+    made = []
+    monkeypatch.setattr(windowed, "weigh", lambda q, *x, **k: made.append(q.shape[2]) or weigh(q, *x, **k))  # fmt: skip
+    states = net.encode(batch).states
+    states.square().mean().backward()
+    assert parity.largest(states, plain, keep) < 1e-5  # float32, 2 layers of norms
+    assert made and max(made) <= 16  # the marked tokens alone
 
 
 def test_long_texts_take_the_kernel_of_windows(monkeypatch):

@@ -221,6 +221,19 @@ def test_features_that_are_kept_are_those_made_again(pattern, dtype, monkeypatch
         assert torch.equal(a, b)
 
 
+def test_who_sees_nothing_has_the_answer_nothing(short):
+    """The first tokens are padding: the mean of values that come later is none of theirs."""
+    torch.manual_seed(0)
+    keep = torch.arange(40) > torch.tensor([[4], [50]])
+    q, k, v = (torch.randn(2, 2, 40, 8).requires_grad_() for _ in range(3))
+    favor = Favor(Features(count=12), 8)
+    for pattern in (Causal(), Full()):
+        y = favor(q, k, v + 3, Allowed.of(pattern, keep), scale=0.5)
+        assert not y[1].any() and (pattern == Full() or not y[0, :, :5].any())
+        assert y[0, :, 5:].abs().min() > 0
+    assert short == [True, True]
+
+
 @pytest.fixture
 def short(monkeypatch):
     """Of every call, whether it took the short way."""

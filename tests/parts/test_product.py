@@ -94,6 +94,8 @@ def test_the_trial_finds_a_product_whose_bits_depend_on_the_rows():
     weight = torch.randn(8, 8)
     found = [product.fewest(unsteady(n), weight) for n in (1, 2, 4, 5, 8, 9, 16)]
     assert found == [1, 4, 4, 8, 8, 16, 16]
+    # a row alone passes the trial of half types and fails later
+    assert product.fewest(unsteady(1), weight.bfloat16()) == 4
 
 
 @pytest.mark.parametrize("width", [32, 256])

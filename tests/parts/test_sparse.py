@@ -7,9 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qkv.errors import ConfigError, UsageError
 from qkv.parts import kernels, plan
 from qkv.parts.attention import Attention, AttentionConfig
 from qkv.parts.dropout import Pieces, noise
+from qkv.parts.favor import Favor, Features
 from qkv.parts.flex import mask_mod
 from qkv.parts.forms import form
 from qkv.parts.patterns import Allowed, Blocks, Causal, Dilated, Full, Global, Window, parse
@@ -268,6 +270,39 @@ def test_weights_that_are_kept_are_those_made_again(
         assert len(held) == (3 + 4 if kept else 3)
     for a, b in zip(*found, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("features", [None, Features(count=8)], ids=["window", "performer"])
+def test_a_second_derivative_is_an_error(features):
+    """However it is asked for: what it would lack is not seen in the number."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 1, 600, 8, dtype=torch.float64)
+    w = torch.randn(8, 8, dtype=torch.float64, requires_grad=True)
+    allowed = Allowed.of(Window(8) if features is None else Full(), torch.ones(1, 600, dtype=torch.bool))  # fmt: skip
+    if features is None:
+        attend = kernels.fused
+    else:
+        attend = Favor(features, 8).double()
+    y = attend(x @ w, x @ w, x @ w, allowed, scale=0.3)
+    for loss in (y.square().mean() + w.square().sum(), y.square().mean()):
+        (g,) = torch.autograd.grad(loss, w, create_graph=True)
+        for outer in (g.square().sum(), g.square().sum() + 0 * w.sum()):
+            with pytest.raises(UsageError, match="no second derivative"):
+                torch.autograd.grad(outer, w, retain_graph=True)
+        with pytest.raises(UsageError, match="no second derivative"):
+            g.sum().backward(retain_graph=True)
+
+
+def test_nothing_as_large_as_a_window_is_made_for_short_texts(monkeypatch):
+    """A number that means "no limit" is a window like others; beyond any text it is refused."""
+    monkeypatch.setattr(Shape, "of", lambda *x: pytest.fail("tables of a plan that is not used"))
+    x = qkv(1, 600, torch.float32)
+    for text in ("window(1000000)", "blocks(100000)", "dilated(100000, 100000)"):
+        allowed = Allowed.of(parse(text), torch.ones(1, 600, dtype=torch.bool))
+        y = kernels.fused(*x, allowed, scale=0.3)
+        assert allowed.plan(torch.float32, split=False) is None and y.shape == x[0].shape
+    with pytest.raises(ConfigError, match="beyond any text"):
+        parse("dilated(999999999, 999999999)")
 
 
 @pytest.mark.parametrize("autocast", [False, True])

@@ -126,15 +126,23 @@ class LongAttention(Attention):
 
     def near(self, q: Heads, k: Heads, v: Heads, allowed: Allowed) -> Heads:
         """What every token gathers from its window and from the marked ones."""
-        if self.training and self.dropout.p:
-            if self.dilated is None and allowed.group is None:
-                return dropped(q, k, v, allowed, self.radius, self.dropout, self.scale)
-            return kernels.mix(self.dropout(self.near_weights(q, k, allowed)), v)
+        p = self.dropout.p if self.training else 0.0
+        if p and self.dilated is None and allowed.group is None:
+            return dropped(q, k, v, allowed, self.radius, self.dropout, self.scale)
         made = [
-            attend(q[:, heads], k[:, heads], v[:, heads], seen, scale=self.scale)
+            self.some(q[:, heads], k[:, heads], v[:, heads], seen, p)
             for heads, seen in self.sides(allowed)
         ]
         return made[0] if len(made) == 1 else torch.cat(made, 1)
+
+    def some(self, q: Heads, k: Heads, v: Heads, allowed: Allowed, p: float) -> Heads:
+        """The same of heads that see alike; p: the share of weights that is dropped."""
+        if not p:
+            return attend(q, k, v, allowed, scale=self.scale)
+        known = kernels.recognised(q, k, v, allowed, scale=self.scale, p=p)
+        if known is not None:
+            return known
+        return kernels.mix(self.dropout(weigh(q, k, allowed, scale=self.scale)), v)
 
     def forward(
         self, q: Heads, k: Heads, v: Heads, allowed: Allowed, *, bias: Bias | None = None

@@ -126,9 +126,11 @@ class Work:
             self.found(n, at, torch.mm(self.queries(n, at), fast))
 
     def found(self, n: int, at: slice, y1: Tensor) -> None:
-        """Keeps answers, given [num, den] (L, D + 1)."""
-        y, below = split(y1.to(self.r.w.dtype))
-        self.made.y[n, at], self.made.below[n, at] = y.add_(self.made.centre[n]), below
+        """Keeps answers, given [num, den] (L, D + 1); 0 where nothing was seen."""
+        y1 = y1.to(self.r.w.dtype)
+        seen, (y, below) = y1[:, -1:] != 0, split(y1)
+        self.made.y[n, at] = y.addcmul_(self.made.centre[n], seen.to(y.dtype))
+        self.made.below[n, at] = below
 
     def blame(self, n: int, g: Tensor, to: Three) -> None:
         """Fills the gradients of q, k and v of head n from that of y, g (T, D)."""

@@ -22,6 +22,7 @@ from .exponents import (
     split,
     together,
 )
+from .once import once
 
 # -- everybody looks at everybody -------------------------------------------------------------------------
 
@@ -121,16 +122,16 @@ class _Attend(torch.autograd.Function):
                 sums = everything(r)
                 y, below = look(r, sums)
                 saved = (y, below, sums.total, sums.top)
-        ctx.save_for_backward(r.q, r.k, r.v, r.w, r.real, r.half, *saved)
+        ctx.save_for_backward(q, k, v, r.w, r.real, r.half, *saved)
         ctx.scale, ctx.causal, ctx.bounded = scale, causal, made is not None
         return y.view(q.shape)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, w, real, half, *saved = ctx.saved_tensors
-        call, flat = (q, k, v, w, real, ctx.scale, half), g.flatten(0, 1)
-        with torch.autocast(g.device.type, enabled=False):
+        q1, k1, v1, flat = (x.flatten(0, 1) for x in (q, k, v, g))
+        call = q1, k1, v1, w, real, ctx.scale, half
+        with torch.no_grad(), torch.autocast(g.device.type, enabled=False):
             if ctx.bounded:
                 found = bounded.Made(*saved)
                 made = bounded.look_back(Reading(*call), found, flat, causal=ctx.causal)
@@ -139,7 +140,8 @@ class _Attend(torch.autograd.Function):
                 r, asked = Reading(*call), Found(y, below, flat)
                 made = look_back(r, Sums(*sums), asked) if sums else step_by_step_back(r, asked)
         B, H, _, D = g.shape
-        return (*(x.view(B, H, -1, D) for x in made), None, None, None, None)
+        whole = tuple(x.view(B, H, -1, D) for x in made)
+        return (*once(whole, g, q, k, v), None, None, None, None)
 
 
 def attend(

@@ -23,6 +23,15 @@ LEAST = 256  # shorter texts are the dense kernel's
 DEAR = 1.5  # what a pair costs here, against one of the dense kernel's
 
 
+def sides(form: Form) -> tuple[int, int, int]:
+    """(b, left, right): the queries of a block, and how many keys they see before and after it."""
+    if form.blocks is not None:
+        b, reach = form.blocks.size, form.blocks.near * form.blocks.size
+        return b, reach, 0 if form.causal else reach
+    left, right = form.left // form.step, form.right // form.step
+    return WIDE if left + right >= WIDE else NARROW, left, right
+
+
 @dataclass(frozen=True)
 class Shape:
     """Of the blocks: b queries, looking `left` and `right` of themselves; `edges` says what of these keys is not seen."""
@@ -38,13 +47,12 @@ class Shape:
 
     @classmethod
     def of(cls, form: Form, dtype: torch.dtype) -> "Shape":
+        b, left, right = sides(form)
         if form.blocks is not None:
-            b, reach = form.blocks.size, form.blocks.near * form.blocks.size
+            if not form.causal or b == 1:
+                return cls(b, left, right, ())
             ahead = minus(torch.ones(b, b, dtype=torch.bool).triu(1), dtype)
-            diagonal = ((reach, ahead),) if form.causal and b > 1 else ()
-            return cls(b, reach, 0 if form.causal else reach, diagonal)
-        left, right = form.left // form.step, form.right // form.step
-        b = WIDE if left + right >= WIDE else NARROW
+            return cls(b, left, right, ((left, ahead),))
         y, x = torch.arange(b)[:, None], torch.arange(left + b + right)
         bad = (x < y) | (x > y + left + right)  # column x stands at x - left - y from query y
         if left + right < b:
@@ -162,10 +170,10 @@ def make(texts: Sequence[Text], form: Form, dtype: torch.dtype, *, split: bool) 
 
     split: every text for which it is has the queries of its own tokens left to it; the choice is one of each text by
     itself (law 2)."""
-    shape = Shape.of(form, dtype)
-    pays = [text.length >= least(text, form, shape) for text in texts]
-    if not any(pays):
+    pays = [text.length >= least(text, form) for text in texts]
+    if not any(pays):  # before tables are made: a window may be far wider than any text
         return None
+    shape = Shape.of(form, dtype)
     rows = (
         row(text, form, shape, dtype, 0 if pay or not split else up(text.length, SIXTEEN))
         for text, pay in zip(texts, pays, strict=True)
@@ -173,11 +181,11 @@ def make(texts: Sequence[Text], form: Form, dtype: torch.dtype, *, split: bool) 
     return Plan(tuple(rows), shape, dtype)
 
 
-def least(text: Text, form: Form, shape: Shape) -> int:
+def least(text: Text, form: Form) -> int:
     """The length from which on blocks cost less than all pairs (docs/diary.md)."""
-    seeing = int(text.seeing(form).sum())
-    drawn = 0 if form.blocks is None else form.blocks.random * shape.b
-    return max(LEAST, int(DEAR * (shape.w + drawn + 2 * seeing)))
+    seeing, size = int(text.seeing(form).sum()), sides(form)
+    drawn = 0 if form.blocks is None else form.blocks.random * size[0]
+    return max(LEAST, int(DEAR * (sum(size) + drawn + 2 * seeing)))
 
 
 def up(n: int, multiple: int) -> int:

@@ -85,6 +85,11 @@ class Dilated(Pattern):
 
     def __post_init__(self) -> None:
         check(self, step=1)
+        if self.radius * self.step >= FAR:
+            raise ConfigError(
+                f"dilated: {self.radius} neighbours {self.step} apart are beyond any text",
+                fix="try dilated(4, 3)",
+            )
 
     def allowed(self, i: Tensor, j: Tensor, n: Tensor) -> Tensor:
         away = i - j

@@ -28,6 +28,7 @@ from .banded import (
 )
 from .dropout import Pieces
 from .hardware import KEPT, add_product, multiplied
+from .once import once
 from .plan import Lane, Plan, Row
 from .threads import each
 
@@ -62,11 +63,11 @@ class Sparse(torch.autograd.Function):
         return run((q, k, v), plan, scale, drop, kept)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *kept = ctx.saved_tensors
-        made = gradients((q, k, v), g, ctx.plan, ctx.scale, ctx.drop, kept or None)
-        return (*made, None, None, None)
+        with torch.no_grad():
+            made = gradients((q, k, v), g, ctx.plan, ctx.scale, ctx.drop, kept or None)
+        return (*once(tuple(made), g, q, k, v), None, None, None)
 
 
 def room(q: Heads, plan: Plan) -> list[Tensor] | None:

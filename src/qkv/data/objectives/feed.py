@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 EVALUATION = (
     0  # the seed of noise in evaluations: the same for every run, so that their losses compare
 )
+MULTIPLE = 16  # of the length of an evaluation's rows, as of those that a model is asked about
 
 
 class Task(Protocol):
@@ -60,11 +61,15 @@ class Feed:
         return batch_of(rows, index, self.task.specials.pad, self.multiple)
 
 
-def evaluation(task: Task, budget: int, *, multiple: int = 1) -> Iterator["Batch"]:
-    """Every example once, longest first, with the same noise in every run."""
-    for index in fixed_batches(task.lengths, budget, multiple=multiple):
-        rows = [task.row(i, Draw(EVALUATION, 0, i, ROW)) for i in index.tolist()]
-        yield batch_of(rows, index, task.specials.pad, multiple)
+def evaluation(task: Task, budget: int) -> Iterator["Batch"]:
+    """Every example once, longest first, with the same noise in every run.
+
+    The rows of a batch are of one padded length, as where a model is asked: published BigBird's answers depend on it."""
+    width = -(-task.lengths.max(axis=1) // MULTIPLE)
+    for index in fixed_batches(task.lengths, budget, multiple=MULTIPLE):
+        for part in np.split(index, np.flatnonzero(np.diff(width[index])) + 1):
+            rows = [task.row(i, Draw(EVALUATION, 0, i, ROW)) for i in part.tolist()]
+            yield batch_of(rows, part, task.specials.pad, MULTIPLE)
 
 
 def check_room(max_tokens: int, least: int) -> None:
