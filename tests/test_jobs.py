@@ -147,6 +147,19 @@ def test_what_transformers_cannot_say_is_saved_in_our_own_form(tmp_path):
     assert json.loads((model.folder / "config.json").read_text())["model_type"] == "gpt2"
 
 
+def test_a_performer_goes_on_with_other_features_or_none(tmp_path):
+    """Features are drawn, not learned: weights learned with some are used with others (Choromanski et al. 2021, section 4.2)."""
+    values = recipe("classify", tmp_path, model=TINY | {"family": "performer", "features": 16})
+    start = qkv.train(values, root=tmp_path / "runs")
+    for model, n in (({"exact": True}, 0), ({"features": 24}, 24), ({"dropout": 0.0}, 16)):
+        made = qkv.train(values | {"from": str(start.folder), "model": model, "optim": {"lr": 1e-9}}, root=tmp_path / "more").best()  # fmt: skip
+        state, before = state_of(made.net), state_of(start.best().net)
+        drawn = [x.shape[0] for name, x in state.items() if name.endswith(".features")]
+        assert drawn == ([n] if n else [])
+        name = "encoder.blocks.0.attn.q.weight"
+        torch.testing.assert_close(state[name], before[name], atol=1e-6, rtol=0)
+
+
 def test_a_model_of_ids_is_saved_and_loaded_in_our_own_form_too(tmp_path):
     config = configure({"family": "bert", "vocab_size": 20, **TINY, "pattern": "window(2)"})
     torch.manual_seed(0)

@@ -205,18 +205,23 @@ def set_state(net: nn.Module, tensors: Mapping[str, Tensor], *, place: object = 
 HEADS = ("head.", "pooler.", "queries.")  # what a net of another task may lack or bring along
 
 
+def of_a_task(name: str) -> bool:
+    """Is it a head's, or a table that is drawn and not learned?"""
+    return name.startswith(HEADS) or name.endswith(".favor.features")
+
+
 def adopt(net: nn.Module, tensors: Mapping[str, Tensor], *, place: object = "") -> list[str]:
     """Fine-tuning: take over all that the net shares with a checkpoint of another task, in place.
 
     Returns the names of the tensors that stay as they were made: those of a head the checkpoint does not have, or has
-    for another number of labels.  Raises WeightsError where anything else is missing, left over or of another shape."""
+    for another number of labels, and random features of another number.  Raises WeightsError where anything else is missing, left over or of another shape."""
     own = state_of(net)
     fresh = [
         name
         for name, tensor in own.items()
-        if name.startswith(HEADS) and (name not in tensors or tensors[name].shape != tensor.shape)
+        if of_a_task(name) and (name not in tensors or tensors[name].shape != tensor.shape)
     ]
-    left = {name for name in tensors if name not in own and name.startswith(HEADS)}
+    left = {name for name in tensors if name not in own and of_a_task(name)}
     taken = {name: t for name, t in tensors.items() if name not in left}
     set_state(net, taken | {name: own[name] for name in fresh}, place=place)
     return fresh
