@@ -144,7 +144,8 @@ class DetectJob(OfPictures):
         train, dev = reader.scenes(0), reader.scenes(1)
         apart(train, dev, recipe, source)
         check_categories(train, names, source, report)
-        check_categories(dev, names, other or source, dev_report if other else report)
+        if other is not None:
+            check_categories(dev, names, other, dev_report)
         if start is None:
             mean, std = mean_and_std(train.shelf, 512)
             processor = replace(processor, mean=mean, std=std)
