@@ -357,8 +357,10 @@ def same_build(recipe: Recipe, known: Mapping[str, Any]) -> None:
             fix="leave model.family out, or from",
             code="QKV-013",
         )
-    of_size = FAMILIES[family].SIZES.get(size, {})
-    for key, value in of_size.items():
+    sizes = FAMILIES[family].SIZES
+    if size is not None and size not in sizes:
+        configure({"family": family, "size": size})  # which says so
+    for key, value in sizes.get(size, {}).items():
         counts = key.startswith(("d_", "n_")) or key.endswith("layers")
         if counts and key not in recipe.model and known.get(key) != value:
             raise ConfigError(

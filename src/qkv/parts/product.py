@@ -61,9 +61,8 @@ def fewest(product: Product, weight: Tensor) -> int:
             cuts += [(TRIED - n, TRIED), (7, 7 + n)]
             return all(torch.equal(product(x[i:j], weight, None), y[i:j]) for i, j in cuts)
 
-        single = (
-            weight.dtype.itemsize >= 4
-        )  # a row of bf16 passes the trial and fails later (docs/diary.md)
+        # of half types a row alone passes the trial and fails later (docs/diary.md)
+        single = weight.dtype.itemsize >= 4
         _fewest[how] = next((n for n in FEWER if keeps(n) and (n > 1 or single)), ROWS)
     return _fewest[how]
 
