@@ -27,7 +27,7 @@ from .learn.speed import mixed
 from .learn.track import Status, Tracker, plots, read_metrics
 from .messages import t
 from .model import Model
-from .models import build, configure, describe, family_of
+from .models import FAMILIES, build, configure, describe, family_of
 from .models.interface import adopt, state_of
 from .recipe import Overrides, Recipe, has_head
 from .text import load_tokenizer
@@ -346,8 +346,6 @@ def fresh_net(job: Job, start: Model | None) -> tuple[Any, Any, list[str]]:
 
 def same_build(recipe: Recipe, known: Mapping[str, Any]) -> None:
     """Raises ConfigError QKV-013 where [model] asks for another family or size than `from` is of."""
-    from .models import FAMILIES
-
     family, size = known["family"], recipe.model.get("size")
     asked = recipe.model.get("family", family)
     if asked != family:
