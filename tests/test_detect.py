@@ -369,7 +369,9 @@ def test_more_boxes_than_queries_are_told(tmp_path):
     texts = [e.text for e in told if isinstance(e, Note)]
     most = sum(a["image_id"] == 2 for a in held["annotations"])
     assert any(f"2.png has {most}; model.queries = {most + 4}" in text for text in texts)
-    assert not DetectJob.read(Recipe.read(values)).crowded(most)
+    job = DetectJob.read(Recipe.read(values))
+    assert not job.remarks(SimpleNamespace(queries=most))
+    assert job.remarks(SimpleNamespace(queries=most - 1))
 
 
 def test_pictures_beside_a_list_that_changed_are_noticed(tmp_path):

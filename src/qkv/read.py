@@ -3,7 +3,7 @@
 Rows are batched with rows of the same padded length, so that none depends on its neighbours (law 2)."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -86,14 +86,11 @@ def with_marks(batch: Batch, marked: Sequence[int] | None) -> Batch:
 
 def places(marked: Any) -> list[int]:
     """Places counted from 0.  Raises DataError QKV-033 for anything else."""
-    try:
-        made = marked.tolist() if isinstance(marked, Tensor) else list(marked)
-    except TypeError:
-        made = [marked]
-        marked = None
-    if marked is None or not all(type(i) is int and i >= 0 for i in made):
+    made = marked.tolist() if isinstance(marked, (Tensor, np.ndarray)) else marked
+    made = list(made) if isinstance(made, Iterable) else [None]
+    if not all(isinstance(i, (int, np.integer)) and type(i) is not bool and i >= 0 for i in made):
         raise DataError(
-            f"marked = {str(made)[:60]} are no places of tokens",
+            f"marked = {str(marked)[:60]} are no places of tokens",
             fix="whole numbers from 0: marked=[0, 7]",
             code="QKV-033",
         )

@@ -242,10 +242,8 @@ def _train(
             f"dev의 {job.leak}개가 train에도 있습니다",
         )
         listen(Note(t(*seen)))
-    from .jobs.detect import DetectJob
-
-    if isinstance(job, DetectJob) and (crowded := job.crowded(config.queries)):
-        listen(Note(crowded))
+    for remark in job.remarks(config):
+        listen(Note(remark))
     trainer = Trainer(
         net=net,
         stream=job.stream(),

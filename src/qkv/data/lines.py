@@ -102,9 +102,8 @@ def decode(line: Line, path: str, errors: Literal["strict", "replace"], report: 
             f"byte {line.raw[e.start]:#04x} at offset {line.offset + e.start} is not UTF-8"
             + (" (it reads as CP949/EUC-KR)" if korean else ""),
             place=f"{path}:{line.number}",
-            fix="convert it: iconv -f CP949 -t UTF-8"
-            if korean
-            else 'save it as UTF-8; a recipe may also set encoding_errors = "replace"',
+            fix=remedy(line.raw)
+            + ("" if korean else '; a recipe may also set encoding_errors = "replace"'),
             code="QKV-030",
         ) from None
 
@@ -112,7 +111,7 @@ def decode(line: Line, path: str, errors: Literal["strict", "replace"], report: 
 def remedy(raw: bytes) -> str:
     """What to do with text that is not UTF-8."""
     name = marked(raw) or ("CP949" if _is_cp949(raw) else "")
-    return f"convert it first: iconv -f {name} -t UTF-8" if name else "save it as UTF-8"
+    return f"convert it: iconv -f {name} -t UTF-8" if name else "save it as UTF-8"
 
 
 def marked(head: bytes) -> str:
@@ -137,7 +136,7 @@ def _refuse_foreign(head: bytes, path: str) -> None:
         raise DataError(
             f"the file looks like {name}",
             place=path,
-            fix=f"convert it: iconv -f {name} -t UTF-8",
+            fix=remedy(head),
             code="QKV-030",
         )
 

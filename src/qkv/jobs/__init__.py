@@ -1,5 +1,6 @@
 """What a recipe's objective asks of a run: its data, its batches, and what an evaluation measures."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ..data.images.process import Processor
@@ -53,6 +54,10 @@ class Job(Protocol):
     @property
     def habits(self) -> Habits:
         """How its texts are read."""
+        ...
+
+    def remarks(self, config: Any) -> Sequence[str]:
+        """What a user should know of this data and a model so configured before it trains."""
         ...
 
     def stream(self) -> Stream: ...

@@ -162,19 +162,20 @@ class DetectJob(OfPictures):
         """What the data decides of [model]: the labels and how many channels a picture has."""
         return {"labels": self.config.classes, "channels": self.train.shelf.channels}
 
-    def crowded(self, queries: int) -> str:
-        """What is told where pictures have more boxes than the model has queries; nothing where none has."""
-        counts = [len(classes) for classes in self.train.classes]
+    def remarks(self, config: Any) -> Sequence[str]:
+        """Are there pictures with more boxes than the model has queries?"""
+        queries, counts = config.queries, [len(classes) for classes in self.train.classes]
         above, most = sum(n > queries for n in counts), max(counts)
-        name = self.train.names[counts.index(most)]
         if not above:
-            return ""
-        return t(
+            return ()
+        name = self.train.names[counts.index(most)]
+        told = t(
             f"{above:,} pictures have more boxes than the model's {queries} queries, each of which finds one: {name} has {most}; "
             f"model.queries = {most + 4} finds all",
             f"그림 {above:,}장에 상자가 모델의 질의 {queries}개보다 많습니다(질의 하나가 상자 하나를 찾음): {name}에 {most}개. "
             f"model.queries = {most + 4}이면 모두 찾습니다",
         )
+        return (told,)
 
     def stream(self) -> SceneStream:
         rows, seed = self.recipe.train.batch_rows, self.recipe.seed

@@ -1,6 +1,6 @@
 """Classes of whole pictures: read, held, noised, measured."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,9 @@ class OfPictures:
     template: None = None
     habits = Habits()
     longest = 0
+
+    def remarks(self, config: Any) -> Sequence[str]:
+        return ()
 
 
 @dataclass

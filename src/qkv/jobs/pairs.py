@@ -98,6 +98,9 @@ class PairsJob:
             resample=sampler(tok, tok.target, alpha) if alpha else None,
         )
 
+    def remarks(self, config: Any) -> Sequence[str]:
+        return ()
+
     def samples(self) -> list[dict[str, Any]]:
         return self.written
 

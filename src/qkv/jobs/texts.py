@@ -145,6 +145,9 @@ class TextsJob:
     def stream(self) -> Stream:
         return feed(self.train, self.recipe.train.batch_tokens, self.recipe.seed)
 
+    def remarks(self, config: Any) -> Sequence[str]:
+        return ()
+
     def samples(self) -> list[dict[str, Any]]:
         return self.written
 

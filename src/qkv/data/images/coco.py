@@ -92,7 +92,7 @@ def read_boxes(
     else:
         text = text_of(read_whole(source.path), source.path, "strict", report)
         coco = parsed(text, source.path, report)
-        files = _Folder.of(source)
+        files = _Folder(source)
     names = classes or coco.classes
     if not names:
         raise DataError(
@@ -142,18 +142,14 @@ class _Held:
 def listed(source: ImageSource) -> list[Path]:
     """The pictures that a COCO file names and that are there."""
     text = text_of(read_whole(source.path), source.path, "strict", report := SkipReport())
-    coco, files = parsed(text, source.path, report), _Folder.of(source)
+    coco, files = parsed(text, source.path, report), _Folder(source)
     found = (files(image.name) for image in coco.images.values())
     return [Path(entry.blob.path) for entry in found if entry is not None]
 
 
 class _Folder:
-    @classmethod
-    def of(cls, source: ImageSource) -> "_Folder":
-        return cls(Path(source.images) if source.images else Path(source.path).parent)
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, source: ImageSource) -> None:
+        self.root = Path(source.images) if source.images else Path(source.path).parent
 
     def __call__(self, name: str) -> Entry | None:
         for spelled in dict.fromkeys((name, composed(name), unicodedata.normalize("NFD", name))):
